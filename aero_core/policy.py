@@ -1,0 +1,154 @@
+"""Must a flow run? Pure functions that a catalog calls inside its transactions.
+
+They compare version numbers, never clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from aero_core.errors import InvalidValue, RegistrationError
+from aero_core.models import Decision, FlowSpec, InputState, PolicyEnum
+
+
+def parse_policy(value: PolicyEnum | int | str) -> PolicyEnum:
+    """A policy from its member, number or name in any case.
+
+    Raises:
+        InvalidValue: There is no such policy.
+    """
+    try:
+        return PolicyEnum[value.upper()] if isinstance(value, str) else PolicyEnum(value)
+    except (KeyError, ValueError):
+        names = ", ".join(f"{policy.name} {policy.value}" for policy in PolicyEnum)
+        raise InvalidValue(f"policy is {value!r}: expected one of {names}") from None
+
+
+def starts_by_itself(policy: PolicyEnum) -> bool:
+    """Whether registering a flow of this policy may start a run."""
+    return policy not in (PolicyEnum.NONE, PolicyEnum.INGESTION_EVENT)
+
+
+def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool = False) -> Decision:
+    """Whether a flow is due for its inputs.
+
+    Args:
+        policy: The flow's policy.
+        inputs: Its inputs, in order.
+        revision_due: Its revision is new and has not run yet.
+    """
+    missing = [state.data for state in inputs if state.latest is None]
+    if missing:
+        return Decision(False, reason=f"waits for a first version of {_listed(missing)}")
+    if revision_due:
+        return Decision(True, reason="is new, or changed")
+    if policy not in (PolicyEnum.ANY, PolicyEnum.ALL):
+        return Decision(False, reason=_REASONS[policy])
+    free = [state for state in inputs if not state.pinned]
+    if not free:
+        return Decision(False, reason="has no input that can change")
+    if all(state.latest == state.attempted for state in free):
+        return Decision(False, reason="failed for good on these inputs: waits for new ones, a change, or `retry`")
+    fresh = [state for state in free if (state.latest or 0) > state.consumed]
+    if policy is PolicyEnum.ANY and not fresh:
+        return Decision(False, reason=f"waits for a new version of {_listed([s.data for s in free], 'or')}")
+    if policy is PolicyEnum.ALL and len(fresh) < len(free):
+        stale = [state.data for state in free if state not in fresh]
+        return Decision(False, reason=f"waits for a new version of {_listed(stale)}")
+    return Decision(True, tuple(f"{state.data}@{state.latest}" for state in fresh), "has new input")
+
+
+_REASONS = {
+    PolicyEnum.NONE: "runs only when asked to",
+    PolicyEnum.INGESTION: "waits for its next tick",
+    PolicyEnum.TIMER: "waits for its next tick",
+    PolicyEnum.INGESTION_EVENT: "waits for a notification",
+}
+
+
+def find_cycle(makes: Mapping[str, Iterable[str]]) -> list[str]:
+    """A cycle among data, or an empty list.
+
+    Args:
+        makes: For each data, those that it is made from.
+
+    Returns:
+        The data on the cycle in the order of making, the first one again at the end.
+    """
+    done: set[str] = set()
+    for start in makes:
+        trail: list[str] = []
+        stack = [(start, iter(makes.get(start, ())))]
+        trail.append(start)
+        while stack:
+            node, sources = stack[-1]
+            source = next(sources, None)
+            if source is None:
+                done.add(node)
+                trail.pop()
+                stack.pop()
+            elif source in trail:
+                return [source, *reversed(trail[trail.index(source) :])]
+            elif source not in done:
+                trail.append(source)
+                stack.append((source, iter(makes.get(source, ()))))
+    return []
+
+
+#: Settings whose change needs no rerun: field of the specification, and its word in a flow file.
+_SETTINGS = {
+    "policy": "policy",
+    "schedule": "every",
+    "rule": "rule",
+    "store": "store",
+    "executor": "executor",
+    "endpoint": "endpoint",
+    "retries": "retries",
+    "timeout": "timeout",
+    "queue_timeout": "queue_timeout",
+    "memory": "memory",
+    "rerun": "rerun",
+    "readonly_inputs": "readonly_inputs",
+    "tags": "tags",
+    "description": "description",
+}
+
+
+def differences(old: FlowSpec, new: FlowSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What differs between two specifications of one flow, input data ids filled in.
+
+    Returns:
+        Fields that make a new revision, and fields that are settings only.
+    """
+    before, after = old.content(), new.content()
+    content = tuple(name for name in after if before[name] != after[name])
+    settings = [word for field, word in _SETTINGS.items() if getattr(old, field) != getattr(new, field)]
+    if (old.source and old.source.limit) != (new.source and new.source.limit):
+        settings.append("limit")
+    return content, tuple(settings)
+
+
+def check_together(specs: Sequence[FlowSpec]) -> None:
+    """Refuse flows that cannot be registered together whatever the catalog holds: names declared twice.
+
+    Raises:
+        RegistrationError: Two flows bear one name, or two outputs are one data.
+    """
+    flows: set[tuple[str, str]] = set()
+    makers: dict[str, str] = {}
+    for spec in specs:
+        if (spec.origin, spec.name) in flows:
+            raise RegistrationError(f"flow {spec.name!r} is declared twice: give one of them another name")
+        flows.add((spec.origin, spec.name))
+        for output in spec.outputs:
+            if output.data in makers:
+                raise RegistrationError(
+                    f"data {output.data!r} would be made by both flow {makers[output.data]!r} and flow {spec.name!r}: "
+                    "rename one of them"
+                )
+            makers[output.data] = spec.name
+
+
+def _listed(names: Sequence[str], word: str = "and") -> str:
+    unique = list(dict.fromkeys(names))
+    return unique[0] if len(unique) == 1 else f"{', '.join(unique[:-1])} {word} {unique[-1]}"
