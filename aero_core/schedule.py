@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -24,7 +23,6 @@ SPREAD_PART = 0.1
 SPREAD_LIMIT = 300.0
 #: The shortest interval; the engine is no real-time system.
 SHORTEST = 0.1
-_LONGEST_GAP = timedelta(days=366 * 8)
 
 
 def parse_schedule(every: float | int | str | None, tz: str = "UTC") -> Schedule | None:
@@ -86,11 +84,10 @@ def next_tick(schedule: Schedule, anchor: datetime, after: datetime, key: str) -
     if after < anchor:
         return anchor
     first = anchor + timedelta(seconds=spread(interval, key))
-    number = max(1, math.floor((after - first).total_seconds() / interval) + 1)
-    tick = first + timedelta(seconds=number * interval)
-    while tick <= after:
+    # One less than the quotient says: division may round up to a tick that is still to come.
+    number = max(1, math.floor((after - first).total_seconds() / interval))
+    while (tick := first + timedelta(seconds=number * interval)) <= after:
         number += 1
-        tick = first + timedelta(seconds=number * interval)
     return tick
 
 
@@ -101,27 +98,22 @@ def spread(interval: float, key: str) -> float:
 
 
 def _cron_instants(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Cron ticks as UTC instants, from somewhat before `after` on.
+    """Cron ticks as UTC instants, in order; the first may lie before `after` where the clock shows a time twice.
 
     The expression is read on the zone's wall clock without its offset, so that the clock's jumps are settled here:
-    `fold=0` takes the first of a doubled time, and the way to UTC and back finds a skipped one.
+    `fold=0` takes the first of a doubled time.
     """
     zone = ZoneInfo(schedule.tz)
-    start = after.astimezone(zone).replace(tzinfo=None) - timedelta(days=1)
-    for local in islice(CronSim(schedule.cron or "", start), 10**6):
+    start = after.astimezone(zone).replace(tzinfo=None, fold=0)
+    for local in CronSim(schedule.cron or "", start):
         yield _valid_instant(local, zone)
 
 
 def _valid_instant(local: datetime, zone: ZoneInfo) -> datetime:
-    instant = local.replace(tzinfo=zone).astimezone(UTC)
-    if instant.astimezone(zone).replace(tzinfo=None) == local:
-        return instant
-    # The wall clock jumps over this time. Before the jump `local` is read with the old offset (fold=0), which lands
-    # after it by as much as it lay past the jump: the jump itself is the next valid instant.
-    before = local.replace(tzinfo=zone, fold=0).utcoffset() or timedelta()
-    after = local.replace(tzinfo=zone, fold=1).utcoffset() or timedelta()
-    low, high = instant - abs(before - after), instant
-    while high - low > timedelta(seconds=1):
-        middle = low + (high - low) / 2
-        low, high = (middle, high) if middle.astimezone(zone).utcoffset() == before else (low, middle)
-    return high.replace(microsecond=0) if high.microsecond == 0 else (high + timedelta(seconds=1)).replace(microsecond=0)
+    """The instant of a wall clock time; of a skipped one the first that the clock shows after it."""
+    while True:
+        instant = local.replace(tzinfo=zone).astimezone(UTC)
+        if instant.astimezone(zone).replace(tzinfo=None, fold=0) == local:
+            return instant
+        # Clocks jump to a whole minute, a whole day at most.
+        local += timedelta(minutes=1)

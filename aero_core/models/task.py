@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import attrs
 from attrs import frozen
 
-from aero_core.models.data import DataKind, Location, Previous, SourceMember
+from aero_core.models.data import Artifact, DataKind, Location, Previous, SourceMember
 from aero_core.models.flow import InputShape
 from aero_core.models.run import Environment, Failure, MemberCheck, NewVersion, Step
 from aero_core.models.values import JSON, Rule
@@ -92,11 +92,16 @@ class TaskFetch:
 
 @frozen
 class PluginNeed:
-    """A plugin that a task needs where it runs: name, version there, and its settings (secrets as placeholders)."""
+    """A plugin that a task needs where it runs: name, version there, and its settings (secrets as placeholders).
+
+    Attributes:
+        module: The file of a site adapter, which must be at the same path there; empty for an installed plugin.
+    """
 
     name: str
     version: str = ""
     settings: Mapping[str, JSON] = attrs.field(factory=dict)
+    module: str = ""
 
 
 @frozen
@@ -125,6 +130,41 @@ class Task:
     member: str = ""
     plugins: tuple[PluginNeed, ...] = ()
     prefer: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@frozen
+class PulledInput:
+    """An input version that is now a local file."""
+
+    parameter: str
+    path: str
+    number: int
+    url: str
+    item: str = ""
+    shape: InputShape = InputShape.ONE
+
+
+@frozen
+class Made:
+    """A file that becomes a version of an output: what a function answered, or what a fetch brought."""
+
+    key: str
+    path: str
+    member: str = ""
+    artifact: Artifact | None = None
+
+
+@frozen
+class Pulled:
+    """What the step *pull* leaves in scratch.
+
+    Attributes:
+        made: Fetched content, already on its way to become versions.
+    """
+
+    inputs: tuple[PulledInput, ...] = ()
+    made: tuple[Made, ...] = ()
+    members: tuple[MemberCheck, ...] = ()
 
 
 @frozen

@@ -1,0 +1,318 @@
+"""Configuration: where it is found, what it may say, and the state folder that it leads to.
+
+A setting comes from, in this order: a flag, the environment (`AERO_STATE`, `AERO_PROFILE`, `AERO_CATALOG`,
+`AERO_DISABLE_PLUGINS`), the project's `aero.toml`, the user's `aero.toml`, the default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from aero_core.converter import structure_strict
+from aero_core.errors import ConfigError, NotFound, StateError
+from aero_core.models import JSON, Location
+
+CONFIG_FILE = "aero.toml"
+STATE_FOLDER = ".aero"
+CATALOG_FILE = "catalog.sqlite"
+#: The stores that a profile has without saying so: for versions, and for functions' code.
+DATA_STORE = "local"
+CODE_STORE = "code"
+_PLUGIN_KEYS = ("disabled", "modules", "prefer")
+
+
+@frozen
+class Profile:
+    """A named choice of parts, `[profiles.NAME]`.
+
+    Attributes:
+        catalog: URL of the catalog; empty: SQLite in the state folder.
+        executor: Name of the executor.
+        endpoint: Where it runs functions, in its own words.
+        store: Name of the store of data whose flow names none.
+        namespace: Prefix of data and flow names in a shared catalog.
+        authenticators: Plugins asked for credentials and identity, in order.
+        provenance: Names of targets that receive every record.
+        alerts: Names of targets that receive word of failures.
+    """
+
+    catalog: str = ""
+    executor: str = "local"
+    endpoint: str | None = None
+    store: str = DATA_STORE
+    namespace: str = ""
+    authenticators: tuple[str, ...] = ("local",)
+    provenance: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+
+
+@frozen
+class LimitSettings:
+    """How much runs at once, `[limits]`.
+
+    Attributes:
+        runs: Runs of one engine; None for the number of processors.
+        endpoint: Runs on one endpoint over all engines; None for no limit.
+        host: Runs that fetch from one host over all engines.
+    """
+
+    runs: int | None = None
+    endpoint: int | None = None
+    host: int = 4
+
+
+@frozen
+class Selection:
+    """Which plugins are there, `[plugins]`.
+
+    Attributes:
+        disabled: Names left out; `*` leaves out all.
+        modules: Site adapters without packaging: files, relative to the configuration's folder.
+        prefer: Who serves what two plugins offer: `"fetch:https" = "site"`.
+        settings: `[plugins.NAME]` by name.
+        root: Folder that `modules` are relative to.
+    """
+
+    disabled: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    prefer: Mapping[str, str] = attrs.field(factory=dict)
+    settings: Mapping[str, Mapping[str, JSON]] = attrs.field(factory=dict)
+    root: str = ""
+
+
+@frozen
+class Store:
+    """A named place for bytes, `[stores.NAME]`: base URL and its plugin's options."""
+
+    name: str
+    url: str
+    options: Mapping[str, JSON] = attrs.field(factory=dict)
+
+    def place(self, *parts: str) -> Location:
+        """A location below the base URL."""
+        return Location("/".join([self.url.rstrip("/"), *parts]), self.name, self.options)
+
+
+@frozen
+class Config:
+    """All settings of one profile.
+
+    Attributes:
+        root: Folder that origins and relative paths count from.
+        state: The state folder.
+        file: The project's configuration file, if there is one.
+        project: The project's name; part of a flow's key in a shared catalog.
+    """
+
+    root: Path
+    state: Path
+    file: Path | None = None
+    project: str = ""
+    profile_name: str = "default"
+    profile: Profile = attrs.field(factory=Profile)
+    stores: Mapping[str, Store] = attrs.field(factory=dict)
+    limits: LimitSettings = attrs.field(factory=LimitSettings)
+    plugins: Selection = attrs.field(factory=Selection)
+    targets: Mapping[str, Mapping[str, JSON]] = attrs.field(factory=dict)
+
+    @property
+    def catalog_url(self) -> str:
+        return self.profile.catalog or f"sqlite:///{self.state / CATALOG_FILE}"
+
+    def store(self, name: str) -> Store:
+        """A store by name.
+
+        Raises:
+            ConfigError: There is none; the message names those that there are.
+        """
+        if name not in self.stores:
+            known = ", ".join(sorted(self.stores))
+            raise ConfigError(f"no store is named {name!r}: add [stores.{name}] to {CONFIG_FILE}, or use one of {known}")
+        return self.stores[name]
+
+    def location(self, url: str, store: str) -> Location:
+        """A saved location with its store's present options; the store with the longest fitting base URL if it is gone."""
+        if store in self.stores:
+            return Location(url, store, self.stores[store].options)
+        fitting = [s for s in self.stores.values() if url.startswith(s.url.rstrip("/") + "/")]
+        best = max(fitting, key=lambda s: len(s.url), default=None)
+        return Location(url) if best is None else Location(url, best.name, best.options)
+
+
+@frozen
+class _File:
+    """What an `aero.toml` may hold."""
+
+    project: str = ""
+    state: str = ""
+    profile: str = "default"
+    profiles: Mapping[str, Profile] = attrs.field(factory=dict)
+    stores: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    limits: LimitSettings = attrs.field(factory=LimitSettings)
+    plugins: Mapping[str, Any] = attrs.field(factory=dict)
+    provenance: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    alerts: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+
+
+def load(
+    flow_file: Path | None = None,
+    state: Path | None = None,
+    profile: str | None = None,
+    start: Path | None = None,
+) -> Config:
+    """Find and read the configuration.
+
+    Args:
+        flow_file: The flow file in hand; its folder is where the search begins, and where state lives if nothing is found.
+        state: The `--state` flag.
+        profile: The `--profile` flag.
+        start: Where the search begins without a flow file; the working folder if None.
+
+    Raises:
+        NotFound: No flow file, no flag, and nothing found from the working folder upwards.
+        ConfigError: A file is not TOML, or says something that it may not.
+    """
+    given = state or (Path(os.environ["AERO_STATE"]) if os.environ.get("AERO_STATE") else None)
+    folder = (flow_file.parent if flow_file else start or Path.cwd()).absolute()
+    root = _find_root(folder, with_state=flow_file is None)
+    if root is None:
+        if flow_file is None and given is None:
+            raise NotFound(
+                f"no {CONFIG_FILE} and no {STATE_FOLDER} folder in {folder} or above: go to your project's folder, "
+                "name the folder with --state, or make a project with `aero init`"
+            )
+        root = folder if flow_file or given is None else given.absolute().parent
+    file = root / CONFIG_FILE
+    values = _merge(_read(_user_file()), _read(file))
+    parsed = structure_strict(values, _File, str(file), ConfigError)
+    if given is None:
+        given = root / (parsed.state or STATE_FOLDER)
+    return _build(parsed, root, given.absolute(), file if file.is_file() else None, profile)
+
+
+def _find_root(folder: Path, with_state: bool) -> Path | None:
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_FILE).is_file():
+            return candidate
+        # A folder of this name alone is not enough: other tools keep one in the home folder.
+        if with_state and (candidate / STATE_FOLDER / CATALOG_FILE).exists():
+            return candidate
+    return None
+
+
+def _user_file() -> Path:
+    import platformdirs
+
+    return platformdirs.user_config_path("aero") / CONFIG_FILE
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _build(parsed: _File, root: Path, state: Path, file: Path | None, wanted: str | None) -> Config:
+    name = wanted or os.environ.get("AERO_PROFILE") or parsed.profile
+    if name != "default" and name not in parsed.profiles:
+        known = ", ".join(sorted({"default", *parsed.profiles}))
+        raise ConfigError(f"no profile is named {name!r}: add [profiles.{name}] to {CONFIG_FILE}, or use one of {known}")
+    profile = parsed.profiles.get(name, Profile())
+    if os.environ.get("AERO_CATALOG"):
+        profile = attrs.evolve(profile, catalog=os.environ["AERO_CATALOG"])
+    stores = {
+        DATA_STORE: Store(DATA_STORE, (state / "store").as_uri()),
+        CODE_STORE: Store(CODE_STORE, (state / "code").as_uri()),
+    }
+    stores.update({key: _store(key, value, root) for key, value in parsed.stores.items()})
+    config = Config(
+        root=root,
+        state=state,
+        file=file,
+        project=parsed.project,
+        profile_name=name,
+        profile=profile,
+        stores=stores,
+        limits=_limits(parsed.limits),
+        plugins=_selection(parsed.plugins, root),
+        targets={**parsed.provenance, **parsed.alerts},
+    )
+    config.store(profile.store)
+    return config
+
+
+def _limits(limits: LimitSettings) -> LimitSettings:
+    for name in ("runs", "endpoint", "host"):
+        value = getattr(limits, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"[limits] {name} is {value}: expected a whole number of at least 1")
+    return limits
+
+
+def _store(name: str, values: Mapping[str, Any], root: Path) -> Store:
+    url = values.get("url")
+    if not isinstance(url, str) or not url:
+        raise ConfigError(f"[stores.{name}] url is {url!r}: expected a URL such as 'file:///data/aero', or a folder")
+    if "://" not in url:
+        url = (root / Path(url).expanduser()).resolve().as_uri()
+    return Store(name, url.rstrip("/"), {key: value for key, value in values.items() if key != "url"})
+
+
+def _selection(values: Mapping[str, Any], root: Path) -> Selection:
+    settings = {key: value for key, value in values.items() if key not in _PLUGIN_KEYS}
+    for key, value in settings.items():
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"[plugins] {key} is {value!r}: expected {', '.join(_PLUGIN_KEYS)}, or a table [plugins.{key}] of settings"
+            )
+    known = {key: value for key, value in values.items() if key in _PLUGIN_KEYS}
+    selection = structure_strict(known, Selection, "[plugins]", ConfigError)
+    listed = os.environ.get("AERO_DISABLE_PLUGINS", "")
+    disabled = tuple(part.strip() for part in listed.split(",") if part.strip())
+    return attrs.evolve(selection, disabled=selection.disabled + disabled, settings=settings, root=str(root))
+
+
+def make_state(config: Config) -> None:
+    """Make the state folder: mode 0700, with a `.gitignore` of `*`.
+
+    Raises:
+        StateError: It cannot be made or written.
+    """
+    folder = config.state
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise StateError(
+            f"the state folder {folder} cannot be written ({error.strerror}): make it writable, "
+            "or name another one with --state"
+        ) from None

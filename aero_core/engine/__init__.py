@@ -1,0 +1,5 @@
+"""What happens, and when: the engine that claims due runs and drives them to their commit."""
+
+from aero_core.engine.engine import Engine, Event, EventKind
+
+__all__ = ["Engine", "Event", "EventKind"]

@@ -1,0 +1,94 @@
+"""Who holds a run: an engine's lock file, and the proof that another engine is dead.
+
+A lock file is held locked while its engine lives; the operating system lets go of it when the process ends, however
+that happens. A file that can be locked by another process of the same boot proves the holder dead; an absent file
+proves nothing, because another container or host may simply not see it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from aero_core.models import Holder, new_id
+
+ENGINES = "engines"
+SCRATCH = "scratch"
+
+
+class Lease:
+    """This engine's lock file and scratch folder.
+
+    Attributes:
+        holder: What the catalog is told of this engine.
+        scratch: Folder for this engine's attempts; goes with the engine.
+    """
+
+    def __init__(self, state: Path, agent: str) -> None:
+        self._state = state
+        identity = new_id()
+        folder = state / ENGINES
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{identity}.lock"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.holder = Holder(identity, boot_id(), str(path), agent)
+        self.scratch = state / SCRATCH / identity
+        self.scratch.mkdir(mode=0o700, parents=True)
+
+    def close(self) -> None:
+        """Remove the scratch folder and let go of the lock."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        Path(self.holder.lock).unlink(missing_ok=True)
+        os.close(self._file)
+
+    def is_dead(self, other: Holder) -> bool:
+        """Whether another engine is proved dead."""
+        if other.id == self.holder.id or not other.lock or other.boot_id != self.holder.boot_id:
+            return False
+        return can_lock(Path(other.lock))
+
+    def sweep(self, keep: frozenset[str]) -> None:
+        """Remove what dead engines left: scratch folders, then lock files.
+
+        Args:
+            keep: Ids of engines that still hold runs; their lock file is the proof that frees those.
+        """
+        for lock in (self._state / ENGINES).glob("*.lock"):
+            if lock.stem != self.holder.id and lock.stem not in keep and can_lock(lock):
+                shutil.rmtree(self._state / SCRATCH / lock.stem, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+
+
+def can_lock(path: Path) -> bool:
+    """Whether a lock file is there and nobody holds it."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return True
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Identifies this host and boot: equal ids see the same processes and locks."""
+    source = Path("/proc/sys/kernel/random/boot_id")
+    if source.exists():
+        return source.read_text(encoding="ascii").strip()
+    if sys.platform == "darwin":
+        answer = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=False
+        )
+        return answer.stdout.strip()
+    return ""

@@ -1,0 +1,185 @@
+"""From a claim to the task that travels, and from its result to the commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from aero_core.config import CODE_STORE, Config
+from aero_core.models import (
+    Claim,
+    CodeRef,
+    Commit,
+    FailedAttempt,
+    Failure,
+    Previous,
+    Result,
+    Run,
+    SourceMember,
+    Task,
+    TaskFetch,
+    TaskInput,
+    TaskOutput,
+    TaskPrevious,
+    Version,
+)
+from aero_core.models.task import PluginNeed
+
+#: Attempts after the first for what is nobody's fault: fetches, stores, executors, lost work.
+INFRASTRUCTURE_RETRIES = 3
+LONGEST_BACKOFF = 300.0
+#: Failures of the user's function, which only the flow's own `retries` repeat.
+_FUNCTION_KINDS = frozenset({"function", "outputs", "memory", "crash", "timeout"})
+
+
+def build_task(claim: Claim, config: Config, needs: tuple[PluginNeed, ...], scratch: Path) -> Task:
+    """All that a claimed run needs to happen where its executor runs it."""
+    spec = claim.flow.spec
+    return Task(
+        run_id=claim.run.id,
+        attempt_id=claim.run.attempt_id or claim.run.id,
+        flow=spec.name,
+        flow_id=claim.flow.id,
+        inputs=tuple(_inputs(claim, config)),
+        fetches=tuple(_fetches(claim)),
+        outputs=tuple(_outputs(claim, config)),
+        code=_code(claim, config),
+        kwargs=claim.arguments.kwargs,
+        readonly_inputs=spec.readonly_inputs,
+        scratch=str(scratch),
+        cache=str(scratch.parent.parent / "code"),
+        member=claim.arguments.key,
+        plugins=needs,
+        prefer=config.plugins.prefer,
+    )
+
+
+def _inputs(claim: Claim, config: Config) -> Iterator[TaskInput]:
+    for used, version in zip(claim.run.used, claim.used, strict=True):
+        yield TaskInput(
+            parameter=used.parameter,
+            data=used.data,
+            number=version.number,
+            location=config.location(version.location, version.store),
+            checksum=version.checksum,
+            size=version.size,
+            suffix=version.suffix,
+            media_type=version.media_type,
+            encoding=version.encoding,
+            item=used.item,
+            shape=used.shape,
+        )
+
+
+def _fetches(claim: Claim) -> Iterator[TaskFetch]:
+    source = claim.flow.spec.source
+    if source is None:
+        return
+    known = {member.url: member for member in claim.members}
+    latest = {version.member: version for version in claim.latest}
+    for url in source.urls:
+        member = known.get(url)
+        version = latest.get(member.key if member else "")
+        previous = None
+        # Without a version the source is fetched whatever its validators say: what they stood for was never kept.
+        if member is not None and version is not None:
+            previous = Previous(member.validators, version.checksum, version.size)
+        key = member.key if member else "" if len(source.urls) == 1 else url
+        yield TaskFetch(SourceMember(url, key, source.limit, source.options), previous)
+
+
+def _outputs(claim: Claim, config: Config) -> Iterator[TaskOutput]:
+    spec = claim.flow.spec
+    store = config.store(spec.store)
+    for output in spec.outputs:
+        yield TaskOutput(
+            key=output.key,
+            data=output.data,
+            data_id=output.data_id,
+            rule=spec.rule,
+            place=store.place(output.data_id),
+            kind=output.kind,
+            previous=tuple(_previous(v, config) for v in claim.latest if v.data_id == output.data_id),
+        )
+
+
+def _previous(version: Version, config: Config) -> TaskPrevious:
+    return TaskPrevious(
+        number=version.number,
+        fingerprint=version.fingerprint,
+        location=config.location(version.location, version.store),
+        checksum=version.checksum,
+        size=version.size,
+        suffix=version.suffix,
+        member=version.member,
+        media_type=version.media_type,
+    )
+
+
+def _code(claim: Claim, config: Config) -> CodeRef | None:
+    function = claim.flow.spec.function
+    if function is None:
+        return None
+    return CodeRef(
+        bundle_id=function.bundle_id,
+        location=config.location(function.location, CODE_STORE),
+        entry=function.entry,
+        function=function.name,
+        parameters=function.parameters,
+    )
+
+
+def commit_of(run: Run, result: Result, executor: str, log: str | None) -> Commit:
+    """The commit of a run that went well."""
+    environment = result.environment and attrs.evolve(result.environment, executor=executor)
+    return Commit(
+        run_id=run.id,
+        fencing=run.fencing,
+        versions=result.versions,
+        members=result.members,
+        steps=result.steps,
+        metrics=result.metrics,
+        environment=environment,
+        log=log,
+    )
+
+
+def failed_attempt(claim: Claim, result: Result, log: str | None) -> FailedAttempt:
+    """The record of an attempt that went wrong, with its retry if it gets one."""
+    failure = result.failure or Failure("executor", "the executor answered nothing", True)
+    return FailedAttempt(
+        run_id=claim.run.id,
+        fencing=claim.run.fencing,
+        failure=failure,
+        retry_after=retry_after(claim.run.attempt, claim.flow.spec.retries, failure),
+        cancelled=failure.kind == "cancelled",
+        steps=result.steps,
+        environment=result.environment,
+        log=log,
+    )
+
+
+def retry_after(attempt: int, retries: int, failure: Failure) -> float | None:
+    """Seconds until the next attempt, doubling from 1 to 300, or None for no further one.
+
+    Args:
+        attempt: Attempts begun, this one included.
+        retries: The flow's own retries, which repeat whatever went wrong.
+        failure: What went wrong.
+    """
+    if failure.kind == "cancelled":
+        return None
+    allowed = retries
+    if failure.retryable and failure.kind not in _FUNCTION_KINDS:
+        allowed = max(retries, INFRASTRUCTURE_RETRIES)
+    if attempt > allowed:
+        return None
+    return float(min(2 ** (attempt - 1), LONGEST_BACKOFF))
+
+
+def log_name(run: Run) -> str:
+    """File name of a run's log: attempts append to one file."""
+    return re.sub(r"[^0-9a-f-]", "", run.id) + ".log"

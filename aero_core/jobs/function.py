@@ -1,0 +1,189 @@
+"""Step *function*: call the user's function and take what it answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from aero_core import bundle
+from aero_core.errors import FunctionError
+from aero_core.models import (
+    JSON,
+    AeroOutput,
+    CodeRef,
+    InputShape,
+    Made,
+    Pulled,
+    PulledInput,
+    Task,
+)
+from aero_core.plugins import Plugins
+
+WORK = "work"
+CODE = "code"
+
+
+@frozen
+class RunInfo:
+    """What a function receives as its parameter `run`, for printing on a plot.
+
+    Attributes:
+        id: The run's id.
+        flow: The flow's name.
+        versions: Data name to the number of the version used.
+    """
+
+    id: str
+    flow: str
+    versions: Mapping[str, int]
+
+
+def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, ...]:
+    """Call the task's function in a work folder of its own.
+
+    Raises:
+        FunctionError: Its answer is not what the flow declares.
+    """
+    code = task.code
+    if code is None:
+        raise FunctionError(f"flow {task.flow!r} has no function")
+    archive = _archive(task, code, plugins)
+    work = Path(task.scratch) / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    cache = Path(task.cache or Path(task.scratch) / CODE)
+    with bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function) as user_function, _inside(work):
+        answer = user_function(**_arguments(task, code, pulled, plugins))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return _outputs(task, answer, work)
+
+
+def _archive(task: Task, code: CodeRef, plugins: Plugins) -> Path:
+    """The bundle's archive as a local file, kept for later runs of the same code."""
+    folder = Path(task.cache or Path(task.scratch) / CODE)
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"{code.bundle_id.rpartition(':')[2]}.zip"
+    if not archive.exists():
+        arriving = folder / f"{archive.name}.{os.getpid()}"
+        plugins.retrieve(code.location, arriving, lambda done, total: None)
+        arriving.replace(archive)
+    return archive
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _arguments(task: Task, code: CodeRef, pulled: Pulled, plugins: Plugins) -> dict[str, JSON]:
+    arguments: dict[str, JSON] = dict(task.kwargs)
+    single: dict[str, PulledInput] = {}
+    for given in pulled.inputs:
+        if given.shape is InputShape.ONE:
+            arguments[given.parameter] = given.path
+            single[given.parameter] = given
+        elif given.shape is InputShape.LIST:
+            arguments.setdefault(given.parameter, []).append(given.path)
+        else:
+            arguments.setdefault(given.parameter, {})[given.item] = given.path
+    for parameter in code.parameters:
+        if parameter in arguments:
+            continue
+        if parameter == "run":
+            arguments["run"] = RunInfo(task.run_id, task.flow, {i.data: i.number for i in task.inputs})
+        elif parameter == "previous":
+            arguments["previous"] = _previous(task, plugins)
+        else:
+            arguments.update(_about(parameter, single))
+    return arguments
+
+
+def _about(parameter: str, inputs: Mapping[str, PulledInput]) -> dict[str, JSON]:
+    """`<input>_url` and `<input>_version`, where a function asks for them."""
+    answers: dict[str, Callable[[PulledInput], JSON]] = {
+        "_version": lambda given: given.number,
+        "_url": lambda given: given.url,
+    }
+    for ending, answer in answers.items():
+        given = inputs.get(parameter.removesuffix(ending))
+        if parameter.endswith(ending) and given is not None:
+            return {parameter: answer(given)}
+    return {}
+
+
+def _previous(task: Task, plugins: Plugins) -> JSON:
+    """The latest version of the flow's own output: a path (or a mapping of paths by key), None at first."""
+    paths: dict[str, str] = {}
+    folder = Path(task.scratch) / "previous"
+    for place, output in enumerate(task.outputs):
+        for version in output.previous:
+            if version.member == task.member:
+                folder.mkdir(parents=True, exist_ok=True)
+                target = folder / f"{place}{version.suffix}"
+                plugins.retrieve(version.location, target, lambda done, total: None)
+                paths[output.key] = str(target)
+    if len(task.outputs) == 1:
+        return paths.get(task.outputs[0].key)
+    return paths or None
+
+
+def _outputs(task: Task, answer: object, work: Path) -> tuple[Made, ...]:
+    name = task.code.function if task.code else task.flow
+    answers: list[AeroOutput] = []
+    for item in [] if answer is None else answer if isinstance(answer, (list, tuple)) else [answer]:
+        if not isinstance(item, AeroOutput):
+            raise FunctionError(
+                f"function {name!r} answered {type(item).__name__}: answer an AeroOutput(name, path), or a list of them"
+            )
+        answers.append(item)
+    declared = [output.key for output in task.outputs]
+    if len(declared) == 1 and declared[0] == "" and len(answers) == 1:
+        return (_made(task, "", answers[0], work),)
+    given = [output.name for output in answers]
+    _compare(name, [key for key in declared if key], given, single=declared == [""])
+    return tuple(_made(task, output.name, output, work) for output in answers)
+
+
+def _compare(name: str, declared: list[str], given: list[str], single: bool) -> None:
+    """Refuse missing, undeclared and repeated outputs, each by name."""
+    if single:
+        many = f"answered {len(given)} outputs ({', '.join(given)})" if given else "answered nothing"
+        hint = "declare them with outputs=[...]" if given else "answer an AeroOutput(name, path), or declare outputs=[]"
+        raise FunctionError(f"function {name!r} {many}, but its flow makes one data: {hint}")
+    for key in given:
+        if key not in declared:
+            known = ", ".join(declared) or "none"
+            raise FunctionError(f"function {name!r} answered output {key!r}, which its flow does not declare (declared: {known})")
+        if given.count(key) > 1:
+            raise FunctionError(f"function {name!r} answered output {key!r} {given.count(key)} times")
+    missing = [key for key in declared if key not in given]
+    if missing:
+        raise FunctionError(f"function {name!r} did not answer output {', '.join(map(repr, missing))}, which its flow declares")
+
+
+def _made(task: Task, key: str, output: AeroOutput, work: Path) -> Made:
+    """Check that an answered path is a plain file of the user's making, or one of the inputs."""
+    called = f"output {output.name!r} of flow {task.flow!r}"
+    try:
+        path = work / os.fspath(output.path)
+        is_link, is_folder, is_file = path.is_symlink(), path.is_dir(), path.is_file()
+    except (TypeError, ValueError, OSError):
+        raise FunctionError(f"{called} has the path {output.path!r}, which is no path of a file") from None
+    if is_link and Path(task.scratch) / "inputs" not in path.parents:
+        raise FunctionError(f"{called} is the symbolic link {output.path}: answer the file itself")
+    if is_folder:
+        raise FunctionError(f"{called} is the folder {output.path}: answer a file (pack a folder into one, such as a zip)")
+    if not is_file:
+        what = "no regular file" if path.exists() else "a file that does not exist"
+        raise FunctionError(f"{called} is {output.path}, {what}: write it before answering")
+    return Made(key, str(path), task.member)

@@ -1,0 +1,34 @@
+"""What a person may set under `[plugins.http]`."""
+
+from __future__ import annotations
+
+import attrs
+from attrs import frozen
+from attrs.validators import ge, gt
+
+
+@frozen
+class Settings:
+    """Settings of the plugin.
+
+    Attributes:
+        connect_timeout: Seconds until a connection must stand.
+        read_timeout: Seconds that a server may keep silent.
+        retries: How often one fetch is tried again after a passing failure. A broken download that
+            got on by a MiB or more begins to count anew.
+        backoff: Seconds before the second retry (the first follows at once); doubles with each.
+        backoff_max: Longest such wait, in seconds.
+        retry_after_max: Longest wait that a server may ask for by `Retry-After`, in seconds. If it
+            asks for more, the fetch fails as one to be repeated later.
+        redirects: How many redirects are followed.
+        user_agent: What the requests call themselves.
+    """
+
+    connect_timeout: float = attrs.field(default=10.0, validator=gt(0))
+    read_timeout: float = attrs.field(default=30.0, validator=gt(0))
+    retries: int = attrs.field(default=3, validator=ge(0))
+    backoff: float = attrs.field(default=0.3, validator=ge(0))
+    backoff_max: float = attrs.field(default=30.0, validator=ge(0))
+    retry_after_max: float = attrs.field(default=30.0, validator=ge(0))
+    redirects: int = attrs.field(default=10, validator=ge(0))
+    user_agent: str = "aero"

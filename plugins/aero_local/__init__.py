@@ -1,0 +1,199 @@
+"""AERO on one machine: files as source and store, processes as executor, identity without login."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from aero_core.errors import ConfigError, ExecutorError
+from aero_core.hookspecs import hookimpl
+from aero_core.models import (
+    Artifact,
+    Attempt,
+    Context,
+    EndpointCheck,
+    Family,
+    Fetched,
+    Identity,
+    Launched,
+    Location,
+    NotModified,
+    Previous,
+    Progress,
+    Provides,
+    Rule,
+    SourceMember,
+    StoredObject,
+    Validators,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from aero_local.executor import Pool
+
+__all__ = ["LocalPlugin", "Settings"]
+
+
+@attrs.frozen
+class Settings:
+    """`[plugins.local]` in aero.toml.
+
+    Attributes:
+        workers: Most runs at once; by default the number of cores.
+        memory: What a run may use unless its flow says so: bytes, or text such as `"2GB"`; by
+            default half of the machine's. Linux keeps to it, macOS does not.
+        worker_runs: Runs after which a worker process is replaced.
+        idle_seconds: How long a worker process without work is kept.
+    """
+
+    workers: int | None = None
+    memory: int | str | None = None
+    worker_runs: int = 200
+    idle_seconds: float = 300.0
+
+
+class LocalPlugin:
+    """The plugin `local`."""
+
+    def __init__(self) -> None:
+        self._settings = Settings()
+        self._memory: int | None = None
+        self._lock = threading.Lock()
+        self._pool: Pool | None = None
+
+    @hookimpl
+    def aero_provides(self) -> Sequence[Provides]:
+        return (
+            Provides(Family.FETCH, "file", machine_local=True),
+            Provides(Family.STORE, "file", machine_local=True),
+            *(Provides(Family.FINGERPRINT, name) for name in ("bytes", "json", "csv", "text")),
+            Provides(Family.EXECUTOR, "local", machine_local=True),
+            Provides(Family.AUTHENTICATOR, "local"),
+        )
+
+    # Living
+
+    @hookimpl
+    def aero_settings(self) -> type:
+        return Settings
+
+    @hookimpl
+    def aero_configure(self, settings: object, context: Context) -> None:
+        chosen = settings if isinstance(settings, Settings) else Settings()
+        for name in ("workers", "worker_runs", "idle_seconds"):
+            value = getattr(chosen, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"[plugins.local] {name} is {value}: expected more than 0")
+        self._memory = None
+        if chosen.memory is not None:
+            self._memory = parse_size(chosen.memory, "[plugins.local] memory")
+        self._settings = chosen
+
+    @hookimpl
+    def aero_shutdown(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    @hookimpl
+    def aero_whoami(self) -> Identity:
+        from aero_local.machine import identity
+
+        return identity()
+
+    # Executing
+
+    @hookimpl
+    def aero_check_endpoint(self, endpoint: str) -> EndpointCheck:
+        if endpoint in (None, "", "local"):
+            return EndpointCheck(True)
+        return EndpointCheck(
+            False,
+            f"executor 'local' knows no endpoint {endpoint!r}: leave it out, or name another "
+            "executor in the profile",
+        )
+
+    @hookimpl
+    def aero_launch(self, attempt: Attempt) -> Launched:
+        check = self.aero_check_endpoint(attempt.endpoint or "local")
+        if not check.ok:
+            raise ExecutorError(check.message, retryable=False)
+        return self._workers().launch(attempt)
+
+    @hookimpl
+    def aero_attach(self, handle: str) -> Launched | None:
+        """Local work dies with the engine that launched it: there is nothing to attach to."""
+        return None
+
+    @hookimpl
+    def aero_cancel(self, handle: str) -> bool:
+        with self._lock:
+            pool = self._pool
+        return pool is None or pool.cancel(handle)
+
+    def _workers(self) -> Pool:
+        from aero_local import machine
+        from aero_local.executor import Pool, PoolSettings
+
+        with self._lock:
+            if self._pool is None:
+                memory = machine.memory()
+                half = None if memory is None else memory // 2
+                settings = PoolSettings(
+                    workers=self._settings.workers or machine.cores(),
+                    memory=self._memory or half,
+                    worker_runs=self._settings.worker_runs,
+                    idle_seconds=self._settings.idle_seconds,
+                )
+                self._pool = Pool(settings)
+            return self._pool
+
+    # Fetching, versioning, storing
+
+    @hookimpl
+    def aero_fetch(
+        self,
+        member: SourceMember,
+        target: Path,
+        previous: Previous | None,
+        expected: Validators | None,
+        progress: Progress,
+    ) -> Fetched | NotModified:
+        from aero_local import source
+
+        return source.fetch(member, target, previous, expected, progress)
+
+    @hookimpl
+    def aero_fingerprint(self, artifact: Artifact, rule: Rule) -> str | None:
+        from aero_local import fingerprints
+
+        return fingerprints.fingerprint(artifact, rule)
+
+    @hookimpl
+    def aero_store(self, artifact: Artifact, location: Location, progress: Progress) -> str:
+        from aero_local import store
+
+        return store.store(artifact, location, progress)
+
+    @hookimpl
+    def aero_retrieve(self, location: Location, target: Path, progress: Progress) -> Artifact:
+        from aero_local import store
+
+        return store.retrieve(location, target, progress)
+
+    @hookimpl
+    def aero_delete(self, location: Location) -> bool:
+        from aero_local import store
+
+        return store.delete(location)
+
+    @hookimpl
+    def aero_list(self, prefix: Location) -> Iterator[StoredObject]:
+        from aero_local import store
+
+        return store.listing(prefix)

@@ -1,0 +1,156 @@
+"""A launched attempt and how it ends: with the worker's answer, or with what became of the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from pathlib import Path
+
+from aero_core.errors import ExecutorError
+from aero_core.models import JSON, Attempt, Failure, Report, Result
+from aero_local.process import Process
+
+_FUNCTION = "function"
+_LOG_TAIL = 4000
+_LOG_KEPT = 1 << 20
+
+
+class Job:
+    """One attempt on its way through the pool.
+
+    Attributes:
+        future: What `aero_launch` answers.
+        deadline: When the attempt is ended, by `time.monotonic()`; None until its function starts.
+        step: The step that was reported last.
+        stopped: Why it was stopped from here: `cancelled`, `timeout`, `lost`.
+        thread: Who looks after it.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.future: Future[Mapping[str, JSON]] = Future()
+        self.deadline: float | None = None
+        self.step = ""
+        self.stopped: str | None = None
+        self.thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._process: Process | None = None
+        self._own_log = ""
+
+    def begin(self, process: Process) -> bool:
+        """Take a process; False when the attempt was stopped before."""
+        with self._lock:
+            if self.stopped is None:
+                self._process = process
+            return self.stopped is None
+
+    def end(self) -> None:
+        """Let go of the process: from now on it is not killed in this attempt's name."""
+        with self._lock:
+            self._process = None
+
+    def stop(self, reason: str) -> None:
+        """End the attempt's process, if it has one, and keep it from getting one."""
+        with self._lock:
+            self.stopped = self.stopped or reason
+            if self._process is not None:
+                self._process.kill()
+
+    def reported(self, report: Report) -> None:
+        """Take note of the step; the attempt's time runs from the start of the function."""
+        if report.step == _FUNCTION and self.deadline is None and self.attempt.timeout is not None:
+            self.deadline = time.monotonic() + self.attempt.timeout
+        self.step = report.step
+
+    @property
+    def log(self) -> str:
+        """The file that takes the output: the attempt's, else one that `with_log` reads and removes."""
+        if self.attempt.log is not None:
+            return self.attempt.log
+        if not self._own_log:
+            descriptor, self._own_log = tempfile.mkstemp(prefix="aero-", suffix=".log")
+            os.close(descriptor)
+        return self._own_log
+
+    def with_log(self, result: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        """The result with the output in it, where the attempt named no file for that."""
+        if not self._own_log:
+            return result
+        text = _tail(self._own_log, _LOG_KEPT)
+        with suppress(OSError):
+            Path(self._own_log).unlink()
+        self._own_log = ""
+        return {**result, "log": result.get("log") or text}
+
+    def resolve(self, outcome: Mapping[str, JSON] | Exception) -> None:
+        """Settle the future, if nobody cancelled it."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, Exception):
+                self.future.set_exception(outcome)
+            else:
+                self.future.set_result(outcome)
+
+
+def failed(job: Job) -> Mapping[str, JSON] | Exception:
+    """How an attempt ends that was stopped from here."""
+    if job.stopped == "lost":
+        return ExecutorError("the engine stopped before the attempt ended")
+    if job.stopped == "timeout":
+        message = f"the function took longer than its timeout of {job.attempt.timeout:g} s"
+        return _failure(job, Failure("timeout", message))
+    return _failure(job, Failure("cancelled", "the attempt was cancelled"))
+
+
+def answer(job: Job, process: Process | None, status: int) -> Mapping[str, JSON] | Exception:
+    """How an attempt ends whose worker process is gone.
+
+    Args:
+        job: The attempt.
+        process: The worker.
+        status: Its exit code, or minus the signal that ended it.
+    """
+    if job.stopped is not None:
+        return failed(job)
+    if process is not None and not process.ready:
+        words = process.last_words()
+        return ExecutorError(f"a worker process ended before it was ready: {words}")
+    how = _how(status)
+    if job.step != _FUNCTION:
+        where = f" in step {job.step}" if job.step else ""
+        return _failure(job, Failure("crash", f"the worker process ended{where} ({how})", True))
+    message = f"the function ended its process ({how})"
+    if status == -signal.SIGKILL:
+        message += ": most often the system's answer to a lack of memory; see memory= of the flow"
+    return _failure(job, Failure("crash", message, traceback=_tail(job.log, _LOG_TAIL) or None))
+
+
+def _failure(job: Job, failure: Failure) -> Mapping[str, JSON]:
+    from aero_core.converter import unstructure
+
+    result: Mapping[str, JSON] = unstructure(Result(failure=failure))
+    return job.with_log(result)
+
+
+def _how(status: int) -> str:
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
+
+
+def _tail(path: str, size: int) -> str:
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - size))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
