@@ -5,10 +5,10 @@ The public names are loaded when they are first used, so that `import aero_core`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # not imported from typing, which is slow to load
 if TYPE_CHECKING:
+    from typing import Any
+
     from aero_core import api
     from aero_core.errors import ClientError
     from aero_core.flowfile import analysis, ingest
@@ -38,6 +38,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     value: Any
     if name == "__version__":
         value = _version()

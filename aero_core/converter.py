@@ -7,8 +7,10 @@ configuration (`structure_strict`).
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -46,7 +48,8 @@ def _make(forbid_extra_keys: bool) -> cattrs.Converter:
     converter.register_structure_hook(datetime, _time)
     converter.register_unstructure_hook(datetime, lambda moment: moment.isoformat())
     for kind in _KINDS:
-        converter.register_structure_hook(kind, _scalar)
+        # By identity: an enumeration of texts is a subclass of `str`, and has a way of its own.
+        converter.register_structure_hook_func(partial(operator.is_, kind), _scalar)
     return converter
 
 

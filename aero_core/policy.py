@@ -29,6 +29,11 @@ def starts_by_itself(policy: PolicyEnum) -> bool:
     return policy not in (PolicyEnum.NONE, PolicyEnum.INGESTION_EVENT)
 
 
+def starts_by_itself_at_ticks(policy: PolicyEnum) -> bool:
+    """Whether a schedule's ticks mean anything to a flow of this policy."""
+    return policy is not PolicyEnum.NONE
+
+
 def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool = False) -> Decision:
     """Whether a flow is due for its inputs.
 

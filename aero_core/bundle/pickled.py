@@ -46,20 +46,19 @@ def describe_pickled(
 
 def _parts(function: FunctionType) -> Iterator[tuple[str, str]]:
     """Text of a function and of the values of the same notebook that it uses, by name."""
+    module = function.__module__
     yield function.__qualname__, _source(function)
     todo, seen = [function], {function.__qualname__}
     while todo:
         current = todo.pop()
-        values = inspect.getclosurevars(current).nonlocals
-        values = {name: current.__globals__[name] for name in _names(current)} | dict(values)
+        values = {name: current.__globals__[name] for name in _names(current)}
+        values |= inspect.getclosurevars(current).nonlocals
         for name, value in sorted(values.items()):
-            if name in seen:
-                continue
-            seen.add(name)
-            value = getattr(value, "function", value)
-            if isinstance(value, FunctionType) and value.__module__ == function.__module__:
-                todo.append(value)
-            yield name, _value(value, function.__module__)
+            if name not in seen:
+                seen.add(name)
+                value = getattr(value, "function", value)  # of a declared one
+                todo += _functions(value, module)
+                yield name, _value(value, module)
 
 
 def _names(function: FunctionType) -> set[str]:
@@ -73,11 +72,24 @@ def _names(function: FunctionType) -> set[str]:
     return {name for name in found if name in function.__globals__}
 
 
+def _functions(value: object, module: str) -> list[FunctionType]:
+    """The functions of the notebook that a value brings: itself, or a class's methods."""
+    if isinstance(value, type) and value.__module__ == module:
+        return [found for _, item in _members(value) for found in _functions(item, module)]
+    if isinstance(value, FunctionType) and value.__module__ == module:
+        return [value]
+    return []
+
+
 def _value(value: object, module: str) -> str:
-    if isinstance(value, (FunctionType, type)) and value.__module__ == module:
-        return _source(value)
     if isinstance(value, ModuleType):
         return f"module {value.__name__}"
+    if isinstance(value, FunctionType) and value.__module__ == module:
+        return _source(value)
+    if isinstance(value, type) and value.__module__ == module:
+        # Python does not find the source of a notebook's class, but that of its methods.
+        bases = [f"{base.__module__}.{base.__qualname__}" for base in value.__bases__]
+        return "\n".join([*bases, *(f"{name}: {_value(x, module)}" for name, x in _members(value))])
     if isinstance(value, (FunctionType, type)):
         return f"{value.__module__}.{value.__qualname__}"
     try:
@@ -85,6 +97,19 @@ def _value(value: object, module: str) -> str:
     except (TypeError, ValueError):
         # Only JSON has a text that is equal for equal values.
         return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _members(kind: type) -> list[tuple[str, object]]:
+    """What a class statement itself puts into a class, in order of names."""
+    found = []
+    for name, value in sorted(vars(kind).items()):
+        inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+        written = isinstance(inner, FunctionType) and inner.__qualname__.startswith(
+            kind.__qualname__
+        )
+        if written or not (name.startswith("__") and name.endswith("__")):
+            found.append((name, inner))
+    return found
 
 
 def _source(item: Any) -> str:

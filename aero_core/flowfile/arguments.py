@@ -48,7 +48,9 @@ def check_url(url: object) -> str:
         )
     if parts.scheme in _HOSTED and not parts.hostname:
         raise InvalidValue(f"url is {_shown(url)}, without a host")
-    if parts.scheme == "file" and (parts.hostname or not parts.path.startswith("/")):
+    if parts.scheme == "file" and (
+        parts.hostname not in (None, "localhost") or not parts.path.startswith("/")
+    ):
         raise InvalidValue(f"url is {_shown(url)}, no path on this machine: {_PATH_ADVICE}")
     return url
 

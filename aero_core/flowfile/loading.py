@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -67,14 +68,17 @@ def origin_of(path: Path, root: Path) -> str:
 def _existing(path: Path, shown: str) -> Path:
     try:
         full = path.resolve()
-        if full.is_dir():
-            raise FlowFileError(f"{shown} is a folder: name the flow file in it")
-        if not full.exists():
-            raise FlowFileError(f"there is no flow file {shown}: `aero init` writes a first one")
-        if not full.is_file() or full.suffix != ".py":
-            raise FlowFileError(f"{shown} is no Python file: a flow file's name ends in .py")
+        mode = full.stat().st_mode
+    except FileNotFoundError:
+        advice = "`aero init` writes a first one"
+        raise FlowFileError(f"there is no flow file {shown}: {advice}") from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise FlowFileError(f"cannot read {shown!r}: {error}") from None
+        problem = getattr(error, "strerror", None) or error
+        raise FlowFileError(f"cannot read {shown!r}: {problem}") from None
+    if stat.S_ISDIR(mode):
+        raise FlowFileError(f"{shown} is a folder: name the flow file in it")
+    if not stat.S_ISREG(mode) or full.suffix != ".py":
+        raise FlowFileError(f"{shown} is no Python file: a flow file's name ends in .py")
     return full
 
 

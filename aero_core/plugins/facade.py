@@ -21,6 +21,7 @@ from aero_core.models import (
     Check,
     Context,
     Credentials,
+    Data,
     EndpointCheck,
     Family,
     Fetched,
@@ -152,6 +153,13 @@ class Plugins(Registry):
             said = cast("list[Check] | None", self._ask(hookspecs.aero_check, name)(artifact, previous, rule))
             answers.extend(said or [])
         return answers
+
+    def resolve_version(self, data: Data, wanted: str) -> int | None:
+        """The number that the first plugin with a word on it takes a text for, or None."""
+        for name in self._having("aero_resolve_version"):
+            if (number := self._ask(hookspecs.aero_resolve_version, name)(data, wanted)) is not None:
+                return number
+        return None
 
     # Storing
 

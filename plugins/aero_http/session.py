@@ -70,11 +70,11 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give every pool the context."""
-        super().init_poolmanager(*args, **self._with_context(kwargs))  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, **self._with_context(kwargs))
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Give every proxy's pool the context."""
-        return super().proxy_manager_for(proxy, **self._with_context(kwargs))  # type: ignore[no-untyped-call]
+        return super().proxy_manager_for(proxy, **self._with_context(kwargs))
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Keep requests from adding its own bundle: the context knows whom to trust."""

@@ -12,14 +12,18 @@ _SHOWN_LIMIT = 200
 #: What a terminal or a log would act on, and what URL parsers disagree about.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_NO_PORT = re.compile(r":(?!\d*$)[^\]]*$")
+
 
 def shown(url: str) -> str:
     """A URL for messages: without query, fragment and userinfo, which may hold secrets."""
     place = re.split(r"[?#]", url, maxsplit=1)[0]
-    head, slashes, rest = place.partition("//")
-    host, slash, path = rest.partition("/")
-    place = head + slashes + host.rpartition("@")[2] + slash + path
-    place = _CONTROL.sub("?", place)
+    scheme, colon, rest = place.partition(":")
+    slashes = rest[: len(rest) - len(rest.lstrip("/\\"))]
+    host, slash, path = rest[len(slashes) :].partition("/")
+    # A malformed URL is shown as well: what follows a host's colon may be a password.
+    host = _NO_PORT.sub("", host.rpartition("@")[2])
+    place = _CONTROL.sub("?", scheme + colon + slashes + host + slash + path)
     return place if len(place) <= _SHOWN_LIMIT else place[: _SHOWN_LIMIT - 3] + "..."
 
 

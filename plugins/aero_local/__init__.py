@@ -67,6 +67,7 @@ class LocalPlugin:
 
     @hookimpl
     def aero_provides(self) -> Sequence[Provides]:
+        """Files, processes, the four rules, and an identity."""
         return (
             Provides(Family.FETCH, "file", machine_local=True),
             Provides(Family.STORE, "file", machine_local=True),
@@ -79,10 +80,12 @@ class LocalPlugin:
 
     @hookimpl
     def aero_settings(self) -> type:
+        """The class of `[plugins.local]`."""
         return Settings
 
     @hookimpl
     def aero_configure(self, settings: object, context: Context) -> None:
+        """Take the settings; nothing starts before it is used."""
         chosen = settings if isinstance(settings, Settings) else Settings()
         for name in ("workers", "worker_runs", "idle_seconds"):
             value = getattr(chosen, name)
@@ -95,6 +98,7 @@ class LocalPlugin:
 
     @hookimpl
     def aero_shutdown(self) -> None:
+        """End the worker processes."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -102,6 +106,7 @@ class LocalPlugin:
 
     @hookimpl
     def aero_whoami(self) -> Identity:
+        """The user of this process on this host."""
         from aero_local.machine import identity
 
         return identity()
@@ -110,7 +115,8 @@ class LocalPlugin:
 
     @hookimpl
     def aero_check_endpoint(self, endpoint: str) -> EndpointCheck:
-        if endpoint in (None, "", "local"):
+        """There is one endpoint, and it needs no name."""
+        if endpoint in ("", "local"):
             return EndpointCheck(True)
         return EndpointCheck(
             False,
@@ -120,6 +126,7 @@ class LocalPlugin:
 
     @hookimpl
     def aero_launch(self, attempt: Attempt) -> Launched:
+        """Run an attempt in a worker process."""
         check = self.aero_check_endpoint(attempt.endpoint or "local")
         if not check.ok:
             raise ExecutorError(check.message, retryable=False)
@@ -132,6 +139,7 @@ class LocalPlugin:
 
     @hookimpl
     def aero_cancel(self, handle: str) -> bool:
+        """End an attempt; what this process does not know of is over."""
         with self._lock:
             pool = self._pool
         return pool is None or pool.cancel(handle)
@@ -163,37 +171,57 @@ class LocalPlugin:
         previous: Previous | None,
         expected: Validators | None,
         progress: Progress,
-    ) -> Fetched | NotModified:
+    ) -> Fetched | NotModified | None:
+        """Copy a file of this machine, unless it is as before."""
         from aero_local import source
 
+        if not _is_file(member.url):
+            return None
         return source.fetch(member, target, previous, expected, progress)
 
     @hookimpl
     def aero_fingerprint(self, artifact: Artifact, rule: Rule) -> str | None:
+        """Digest a file by the rule `bytes`, `json`, `csv` or `text`."""
         from aero_local import fingerprints
 
         return fingerprints.fingerprint(artifact, rule)
 
     @hookimpl
-    def aero_store(self, artifact: Artifact, location: Location, progress: Progress) -> str:
+    def aero_store(self, artifact: Artifact, location: Location, progress: Progress) -> str | None:
+        """Put a file into a folder store."""
         from aero_local import store
 
+        if not _is_file(location.url):
+            return None
         return store.store(artifact, location, progress)
 
     @hookimpl
-    def aero_retrieve(self, location: Location, target: Path, progress: Progress) -> Artifact:
+    def aero_retrieve(self, location: Location, target: Path, progress: Progress) -> Artifact | None:
+        """Copy a file out of a folder store."""
         from aero_local import store
 
+        if not _is_file(location.url):
+            return None
         return store.retrieve(location, target, progress)
 
     @hookimpl
-    def aero_delete(self, location: Location) -> bool:
+    def aero_delete(self, location: Location) -> bool | None:
+        """Remove a file from a folder store."""
         from aero_local import store
 
+        if not _is_file(location.url):
+            return None
         return store.delete(location)
 
     @hookimpl
-    def aero_list(self, prefix: Location) -> Iterator[StoredObject]:
+    def aero_list(self, prefix: Location) -> Iterator[StoredObject] | None:
+        """List what a folder store holds."""
         from aero_local import store
 
+        if not _is_file(prefix.url):
+            return None
         return store.listing(prefix)
+
+
+def _is_file(url: str) -> bool:
+    return url.partition(":")[0].lower() == "file"

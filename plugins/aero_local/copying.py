@@ -43,6 +43,7 @@ class Guarded:
         self.raised: BaseException | None = None
 
     def __call__(self, done: int, total: int | None) -> None:
+        """Pass on how far the transfer is."""
         try:
             self._progress(done, total)
         except BaseException as problem:

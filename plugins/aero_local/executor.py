@@ -20,7 +20,7 @@ import attrs
 
 from aero_core.errors import ExecutorError
 from aero_core.models import JSON, Attempt, Launched, Report
-from aero_local.outcome import Job, answer, failed
+from aero_local.outcome import Job, Outcome, answer, failed
 from aero_local.process import Ended, Process
 
 _log = logging.getLogger(__name__)
@@ -121,6 +121,11 @@ class Pool:
         if waiting:
             job.resolve(failed(job))
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is launched any more."""
+        return self._closed
+
     def close(self) -> None:
         """End all workers. Attempts that have not ended are lost."""
         with self._lock:
@@ -189,6 +194,8 @@ class _Slot(threading.Thread):
     def _serve(self, job: Job) -> None:
         job.thread = self
         process = self._process
+        result: Outcome
+        retire: str | None
         try:
             if process is None or not process.alive:
                 process = self._replace()
@@ -207,15 +214,14 @@ class _Slot(threading.Thread):
             _log.debug("a worker is replaced: %s", retire)
         self._renew(retire)
 
-    def _run(self, job: Job, process: Process) -> tuple[JSON | Exception, str | None]:
+    def _run(self, job: Job, process: Process) -> tuple[Outcome, str | None]:
         """Have a job done: its result or what went wrong, and why to replace the process."""
         process.runs += 1
         memory = job.attempt.memory or self._settings.memory
-        message = {"attempt": job.attempt.id, "task": job.attempt.task, "memory": memory}
-        process.send({**message, "log": job.log})
+        process.send({"task": job.attempt.task, "memory": memory, "log": job.log})
         while True:
             try:
-                message = dict(process.receive(job.deadline))
+                message = process.receive(job.deadline)
             except TimeoutError:
                 job.stop("timeout")
                 raise Ended(process.reap()) from None
@@ -234,7 +240,7 @@ class _Slot(threading.Thread):
         try:
             job.attempt.report(report)
         # The receiver's trouble must not end the run.
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception("a report of attempt %s was not taken", job.attempt.id)
 
     def _replace(self) -> Process:
@@ -245,7 +251,7 @@ class _Slot(threading.Thread):
         return self._process
 
     def _renew(self, retire: str | None) -> None:
-        """Start the next process already, if this one has done enough, so that no run waits for it."""
+        """Replace a process that is done for before the next run has to wait for a new one."""
         process = self._process
         worn = process is not None and process.runs >= self._settings.worker_runs
         if process is None or self._pool.closed or (retire is None and not worn):

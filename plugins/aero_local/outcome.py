@@ -1,4 +1,4 @@
-"""A launched attempt and how it ends: with the worker's answer, or with what became of the worker."""
+"""A launched attempt and how it ends: by its worker's answer, or by its worker's end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from pathlib import Path
 from aero_core.errors import ExecutorError
 from aero_core.models import JSON, Attempt, Failure, Report, Result
 from aero_local.process import Process
+
+#: What a future is settled with.
+Outcome = Mapping[str, JSON] | Exception
 
 _FUNCTION = "function"
 _LOG_TAIL = 4000
@@ -70,7 +73,7 @@ class Job:
 
     @property
     def log(self) -> str:
-        """The file that takes the output: the attempt's, else one that `with_log` reads and removes."""
+        """The file that takes the output: the attempt's, or one until `with_log`."""
         if self.attempt.log is not None:
             return self.attempt.log
         if not self._own_log:
@@ -88,7 +91,7 @@ class Job:
         self._own_log = ""
         return {**result, "log": result.get("log") or text}
 
-    def resolve(self, outcome: Mapping[str, JSON] | Exception) -> None:
+    def resolve(self, outcome: Outcome) -> None:
         """Settle the future, if nobody cancelled it."""
         with suppress(InvalidStateError):
             if isinstance(outcome, Exception):
@@ -97,7 +100,7 @@ class Job:
                 self.future.set_result(outcome)
 
 
-def failed(job: Job) -> Mapping[str, JSON] | Exception:
+def failed(job: Job) -> Outcome:
     """How an attempt ends that was stopped from here."""
     if job.stopped == "lost":
         return ExecutorError("the engine stopped before the attempt ended")
@@ -107,7 +110,7 @@ def failed(job: Job) -> Mapping[str, JSON] | Exception:
     return _failure(job, Failure("cancelled", "the attempt was cancelled"))
 
 
-def answer(job: Job, process: Process | None, status: int) -> Mapping[str, JSON] | Exception:
+def answer(job: Job, process: Process | None, status: int) -> Outcome:
     """How an attempt ends whose worker process is gone.
 
     Args:
@@ -148,7 +151,7 @@ def _how(status: int) -> str:
 
 def _tail(path: str, size: int) -> str:
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - size))
             return file.read().decode(errors="replace")

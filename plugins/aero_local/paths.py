@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from aero_core.errors import AeroError
@@ -62,7 +62,7 @@ def url_to_path(url: str, error: type[AeroError]) -> Path:
 
 def path_to_url(path: str | os.PathLike[str]) -> str:
     """The `file:` URL of a path."""
-    return "file://" + quote_from_bytes(os.fsencode(os.path.abspath(path)))
+    return "file://" + quote_from_bytes(os.fsencode(Path(path).absolute()))
 
 
 def suffix_of(name: str) -> str:
@@ -73,9 +73,9 @@ def suffix_of(name: str) -> str:
     if _CHECKSUM_NAME.fullmatch(name):
         suffix = name[64:]
     else:
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() in _COMPRESSED:
-            suffix = os.path.splitext(stem)[1] + suffix
+        suffixes = PurePath(name).suffixes[-2:]
+        compressed = suffixes[-1:] and suffixes[-1].lower() in _COMPRESSED
+        suffix = "".join(suffixes if compressed else suffixes[-1:])
     return suffix if _SUFFIX.fullmatch(suffix) else ""
 
 
@@ -100,9 +100,12 @@ def sniff_encoding(path: Path, media_type: str | None) -> str | None:
         return None
     with path.open("rb") as file:
         head = file.read(65536)
-    marks = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"))
-    marks += ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-    for mark, name in marks:
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
         if head.startswith(mark):
             return name
     try:

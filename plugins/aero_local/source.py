@@ -75,9 +75,9 @@ def _fetch_once(
             raise ContentGone(
                 f"{path} is not what it was: it was replaced or written to since it was recorded"
             )
-        if expected is None and previous is not None and _same(validators, previous.validators):
-            if "unsettled" not in previous.validators:
-                return NotModified(previous.validators, "mtime")
+        known = previous.validators if previous is not None and expected is None else {}
+        if _same(validators, known) and "unsettled" not in known:
+            return NotModified(known, "mtime")
         if before.st_size > member.limit:
             raise _too_large(path, before.st_size, member.limit)
         checksum, size = _copy(path, source, target, member.limit, before.st_size, progress)

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -26,7 +27,7 @@ class Surroundings:
     """The state of a fresh process."""
 
     def __init__(self) -> None:
-        self._folder = os.getcwd()
+        self._folder = Path.cwd()
         self._environment = dict(os.environ)
         self._path = list(sys.path)
         self._modules = set(sys.modules)
@@ -65,7 +66,9 @@ class Surroundings:
 
     def _forget_modules(self) -> None:
         """Drop modules of a run's own code: the next run's may bear the same names."""
-        roots = tuple(os.path.join(entry, "") for entry in {*self._path, sys.prefix} if entry)
+        roots = tuple(
+            str(Path(entry).absolute()) + os.sep for entry in {*self._path, sys.prefix} if entry
+        )
         for name in set(sys.modules) - self._modules:
             origin = getattr(sys.modules[name], "__file__", None)
             if isinstance(origin, str) and not origin.startswith(roots):
@@ -123,7 +126,7 @@ def _open_log(log: str) -> int:
     try:
         return os.open(log, flags, 0o600)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+        Path(log).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(log, flags, 0o600)
 
 

@@ -3,9 +3,9 @@
 Started as `python -m aero_local.worker CONTROL LIFELINE CALL`: two inherited descriptors, and the
 function to call as `module:name`. CONTROL is a socket that carries JSON lines:
 
-- in: `{"attempt", "task", "log", "memory"}`, or `{"exit": true}`;
-- out: `{"ready"}`, then for each task any number of `{"report"}` and one `{"result"}` or `{"fatal"}`, which
-  say with `retire` why this process should not be used again.
+- in: `{"task", "log", "memory"}`, or `{"exit"}`;
+- out: `{"ready"}`, then for each task any number of `{"report"}` and one `{"result", "retire"}` or
+  `{"fatal", "retire"}`, where `retire` says why this process should not be used again.
 
 LIFELINE is a pipe that nothing is ever written to: when the engine is gone it closes.
 """
@@ -77,7 +77,7 @@ class Worker:
         return "result", text, "its last run failed" if result.get("failure") else None
 
     def _listen(self) -> None:
-        """Read the control socket all the time, so that the engine's end is noticed in a run too."""
+        """Read the control socket, also during a run, so that the engine's end is noticed."""
         engine, buffer = os.getppid(), bytearray()
         while True:
             if not select.select([self._control], [], [], _LOOK_FOR_ENGINE_EVERY)[0]:
@@ -106,6 +106,7 @@ class Reporter:
         self._next = 0.0
 
     def __call__(self, report: Report) -> None:
+        """Pass on one report, or leave it out."""
         now = time.monotonic()
         if report.step == self._step and now < self._next and report.done != report.total:
             return
@@ -140,7 +141,7 @@ def tie_to_engine(lifeline: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of orphaned grandchildren (Linux), so that what a run leaves behind is seen."""
+    """Become the parent of orphaned grandchildren (Linux): so what a run leaves behind is seen."""
     if sys.platform != "linux":
         return
     import ctypes

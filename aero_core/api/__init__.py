@@ -1,0 +1,10 @@
+"""What a person calls, in a program or a notebook: `api.open()` answers an `Aero`.
+
+The command line does nothing that cannot be done from here.
+"""
+
+from aero_core.api.aero import Aero, open
+from aero_core.api.lineage import LineageNode
+from aero_core.api.verify import Finding
+
+__all__ = ["Aero", "Finding", "LineageNode", "open"]

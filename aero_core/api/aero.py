@@ -1,0 +1,457 @@
+"""`Aero`: one profile's catalog, plugins and engine in one hand."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import attrs
+
+from aero_core import config as configuration
+from aero_core.api.lineage import LineageNode, trace
+from aero_core.api.registering import check_parts, pack_with, plan_only
+from aero_core.api.verify import Finding, verify_versions
+from aero_core.catalog import Catalog, Page
+from aero_core.config import CATALOG_FILE, Config
+from aero_core.engine import Engine, Event
+from aero_core.errors import InvalidValue, NotFound, RegistrationError, StoreError
+from aero_core.flowfile import Declaration, load_flow_file, origin_of, specs
+from aero_core.models import (
+    Cause,
+    CauseKind,
+    Change,
+    ChangeKind,
+    Context,
+    Data,
+    Explanation,
+    Flow,
+    FlowSpec,
+    FlowState,
+    Progress,
+    Registration,
+    Run,
+    RunState,
+    Version,
+)
+from aero_core.plugins import Plugins
+
+T = TypeVar("T")
+
+_PINNED = re.compile(r"(?P<data>[^@]+)@(?P<wanted>.+)")
+
+
+def open(
+    path: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    state: str | os.PathLike[str] | None = None,
+) -> Aero:
+    """Open a project.
+
+    Args:
+        path: A flow file, or a folder to search from upwards; None for the working folder.
+        profile: A profile of `aero.toml`; None for its default.
+        state: The state folder, where it is not the one found.
+
+    Raises:
+        NotFound: There is no project.
+        ConfigError: Its configuration cannot be.
+        StateError: Its state or catalog cannot be used.
+    """
+    place = Path(path).absolute() if path is not None else None
+    flow_file = place if place is not None and place.suffix == ".py" else None
+    start = None if flow_file else place
+    given = None if state is None else Path(state)
+    return Aero(configuration.load(flow_file, given, profile, start))
+
+
+class Aero(AbstractContextManager["Aero"]):
+    """One profile at work. Use it in a `with` block, or `close` it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.plugins = make_plugins(config)
+        configuration.make_state(config)
+        self.catalog: Catalog = self.plugins.open_catalog(config.catalog_url)
+
+    def close(self) -> None:
+        """Give back connections and processes."""
+        self.catalog.close()
+        self.plugins.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Aero {self.config.profile_name!r} in {self.config.root}>"
+
+    # Registering
+
+    def apply(
+        self, *files: str | os.PathLike[str], prune: bool = False, adopt: str | None = None
+    ) -> tuple[Change, ...]:
+        """Register what flow files declare, together.
+
+        Args:
+            files: Flow files.
+            prune: Disable flows that a file no longer declares.
+            adopt: An old origin whose flows of equal name move here.
+
+        Returns:
+            One change for each flow.
+
+        Raises:
+            FlowFileError: A file cannot be read.
+            RegistrationError: Its flows cannot be registered.
+        """
+        return self._register(*read_files(self.config, self.plugins, files), prune=prune, adopt=adopt)
+
+    def register(self, *declarations: Declaration, origin: str = "api") -> tuple[Change, ...]:
+        """Register flows that were declared in a program or a notebook.
+
+        Args:
+            declarations: What `ingest` and `analysis` answered.
+            origin: Part of the flows' key; flows of one origin replace each other by name.
+        """
+        profile = self.config.profile
+        made = specs(
+            declarations,
+            pack_with(self.config, self.plugins),
+            origin=origin,
+            project=self.config.project,
+            namespace=profile.namespace,
+            store=profile.store,
+            executor=profile.executor,
+        )
+        return self._register(made, (), prune=False, adopt=None)
+
+    def _register(
+        self, made: tuple[FlowSpec, ...], origins: tuple[str, ...], prune: bool, adopt: str | None
+    ) -> tuple[Change, ...]:
+        check_parts(made, self.config, self.plugins)
+        registration = Registration(made, self.config.project, origins, prune, False, adopt, self.agent)
+        changes = self.catalog.register(registration)
+        for change in changes:
+            self._set_timer(change)
+        return changes
+
+    def _set_timer(self, change: Change) -> None:
+        """Keep outside timers in step; where no plugin has one the engine's clock keeps the time."""
+        if change.kind is ChangeKind.UNCHANGED or not change.flow_id:
+            return
+        flow = self.catalog.flow(change.flow_id)
+        name = f"timer:{flow.id}"
+        if flow.state is FlowState.ACTIVE and flow.spec.schedule is not None:
+            if handle := self.plugins.schedule(flow):
+                self.catalog.save_setting(name, handle)
+        elif self.catalog.setting(name) is not None:
+            self.plugins.unschedule(flow)
+            self.catalog.save_setting(name, None)
+
+    @property
+    def agent(self) -> str:
+        """Who acts here, as records name it."""
+        identity = self.plugins.whoami()
+        return "" if identity is None else identity.name or identity.subject
+
+    # Running
+
+    def run(
+        self,
+        flows: Collection[str] | None = None,
+        now: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> list[Run]:
+        """Take what is due once, follow triggers to rest.
+
+        Args:
+            flows: Names or ids of the only flows to run; None for all.
+            now: Run them due or not: first those without inputs, then in order those that did not run by that.
+            on_event: Called with each word from the engine, from its threads.
+
+        Returns:
+            The runs that ended, in order.
+        """
+        chosen = None if flows is None else [self.catalog.flow(name) for name in flows]
+        with self.engine(chosen, on_event) as engine:
+            if not now:
+                return engine.run_to_rest()
+            return self._run_now(engine, chosen if chosen is not None else list(self.flows()))
+
+    def _run_now(self, engine: Engine, flows: Sequence[Flow]) -> list[Run]:
+        ended: list[Run] = []
+        began = self.catalog.now()
+        for flow in _in_order(flows):
+            if flow.state is not FlowState.ACTIVE or any(
+                run.flow_id == flow.id and (run.created_at or began) >= began for run in ended
+            ):
+                continue
+            try:
+                self.catalog.queue(flow.id, Cause(CauseKind.ASKED), self.agent)
+            except RegistrationError:
+                if len(flows) == 1:
+                    raise
+                continue
+            # Flows without inputs run side by side; the others wait for what comes before them.
+            if flow.spec.inputs:
+                ended += engine.run_to_rest()
+            else:
+                continue
+        return ended + engine.run_to_rest()
+
+    def engine(
+        self, flows: Collection[Flow] | None = None, on_event: Callable[[Event], None] | None = None
+    ) -> _EngineContext:
+        """An engine for some flows, or all, as a context."""
+        only = None if flows is None else {flow.id for flow in flows}
+        return _EngineContext(Engine(self.catalog, self.plugins, self.config, only, on_event))
+
+    def retry(self, ref: str) -> tuple[Run, ...]:
+        """Make a flow due again on its present inputs, by the flow's name or a failed run's id."""
+        return self.catalog.queue(self._flow_of(ref).id, Cause(CauseKind.RETRY), self.agent)
+
+    def cancel(self, ref: str) -> tuple[Run, ...]:
+        """Cancel a run by its id, or a flow's live runs by its name."""
+        try:
+            return (self.catalog.cancel(self.catalog.run(ref).id, self.agent),)
+        except NotFound:
+            flow = self.catalog.flow(ref)
+        live = {RunState.QUEUED, RunState.RUNNING}
+        return tuple(self.catalog.cancel(run.id, self.agent) for run in self.runs(flow.id, live))
+
+    def pause(self, ref: str) -> Flow:
+        """Let a flow make no further runs until `resume`."""
+        return self.catalog.set_flow_state(self.catalog.flow(ref).id, FlowState.PAUSED, self.agent)
+
+    def resume(self, ref: str) -> Flow:
+        """Let a paused flow run again."""
+        return self.catalog.set_flow_state(self.catalog.flow(ref).id, FlowState.ACTIVE, self.agent)
+
+    def _flow_of(self, ref: str) -> Flow:
+        try:
+            return self.catalog.flow(ref)
+        except NotFound as missing:
+            try:
+                return self.catalog.flow(self.catalog.run(ref).flow_id)
+            except NotFound:
+                raise missing from None
+
+    # Looking up
+
+    def flows(self, origin: str | None = None) -> Iterator[Flow]:
+        """All flows by name, or those of one origin."""
+        return _all(lambda after: self.catalog.list_flows(after, origin=origin))
+
+    def data_list(self) -> Iterator[Data]:
+        """All data by name."""
+        return _all(lambda after: self.catalog.list_data(after))
+
+    def runs(self, flow_id: str | None = None, states: Collection[RunState] = ()) -> Iterator[Run]:
+        """Runs, newest first."""
+        return _all(lambda after: self.catalog.list_runs(after, flow_id=flow_id, states=states))
+
+    def versions(self, ref: str, newest_first: bool = True) -> Iterator[Version]:
+        """A data's versions by number."""
+        data = self.catalog.data(ref)
+        return _all(lambda after: self.catalog.versions(data.id, after, newest_first=newest_first))
+
+    def why(self, ref: str) -> tuple[Explanation, ...]:
+        """Why a flow last ran and what it waits for, for each argument set."""
+        return self.catalog.explain(self._flow_of(ref).id)
+
+    def version(self, ref: str, as_of: datetime | None = None) -> tuple[Data, Version]:
+        """A data and one of its versions.
+
+        Args:
+            ref: `NAME` or `ID` for the latest, `NAME@3`, `NAME@latest`, or what a plugin knows how to resolve.
+            as_of: The latest as of then, UTC.
+
+        Raises:
+            NotFound: There is no such data or version.
+            InvalidValue: The reference cannot be read.
+        """
+        match = _PINNED.fullmatch(ref)
+        data = self.catalog.data(match["data"] if match else ref)
+        wanted = match["wanted"] if match else "latest"
+        if wanted == "latest":
+            found = self.catalog.latest(data.id, as_of)
+            if found is None:
+                when = f" as of {as_of.isoformat()}" if as_of else ""
+                raise NotFound(f"data {data.name!r} has no version{when}")
+            return data, found
+        if as_of is not None:
+            raise InvalidValue(f"{ref!r} names a version: leave out the time, or the @{wanted}")
+        return data, self.catalog.version(data.id, self._number(data, wanted))
+
+    def _number(self, data: Data, wanted: str) -> int:
+        if wanted.isascii() and wanted.isdigit() and int(wanted) > 0:
+            return int(wanted)
+        number = self.plugins.resolve_version(data, wanted)
+        if number is None:
+            raise InvalidValue(f"version {wanted!r} of {data.name}: expected a number from 1, or 'latest'")
+        return number
+
+    def get(self, ref: str, target: Path, as_of: datetime | None = None, progress: Progress | None = None) -> Version:
+        """Write a version's bytes into a file, checked against the recorded checksum.
+
+        Args:
+            ref: See `version`.
+            target: The file; it appears whole or not at all.
+            as_of: See `version`.
+            progress: Called with bytes done and in all.
+
+        Raises:
+            StoreError: The bytes cannot be read, or are damaged; or the file cannot be written.
+        """
+        data, version = self.version(ref, as_of)
+        location = self.config.location(version.location, version.store)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".aero-") as folder:
+                arriving = Path(folder) / "content"
+                artifact = self.plugins.retrieve(location, arriving, progress or (lambda done, total: None))
+                if version.checksum is not None and artifact.checksum != version.checksum:
+                    raise StoreError(
+                        f"{data.name}@{version.number} is damaged: the bytes at {version.location} have "
+                        f"{artifact.checksum}, recorded is {version.checksum}",
+                        retryable=False,
+                    )
+                arriving.chmod(0o666 & ~_umask())
+                arriving.replace(target)
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}", retryable=False) from None
+        return version
+
+    def lineage(self, ref: str, depth: int = 20) -> LineageNode:
+        """What a version was made from, and that from what, down to the sources."""
+        data, version = self.version(ref)
+        return trace(self.catalog, data, version, depth)
+
+    def verify(self, ref: str | None = None, progress: Progress | None = None) -> Iterator[Finding]:
+        """Read stored bytes again and compare them with their checksums; yields one finding a version."""
+        chosen = [self.catalog.data(ref)] if ref else self.data_list()
+        return verify_versions(self.config, self.plugins, chosen, self.versions, progress)
+
+
+class _EngineContext(AbstractContextManager[Engine]):
+    """Closes the engine at the end of the block."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Engine:
+        return self._engine
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.close()
+
+
+def plan(
+    files: Sequence[str | os.PathLike[str]],
+    state: Path | None = None,
+    profile: str | None = None,
+    adopt: str | None = None,
+) -> tuple[Change, ...]:
+    """What `Aero.apply` would do, without doing it: nothing is written, not even a state folder."""
+    config = configuration.load(Path(files[0]).absolute(), state, profile)
+    plugins = make_plugins(config)
+    try:
+        made, origins = read_files(config, plugins, files, dry_run=True)
+        check_parts(made, config, plugins)
+        registration = Registration(made, config.project, origins, dry_run=True, adopt=adopt)
+        if config.profile.catalog or (config.state / CATALOG_FILE).exists():
+            return plan_only(plugins, config.catalog_url, registration)
+        with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+            return plan_only(plugins, f"sqlite:///{folder}/{CATALOG_FILE}", registration)
+    finally:
+        plugins.close()
+
+
+def make_plugins(config: Config) -> Plugins:
+    """The profile's plugins on the engine's side."""
+    context = Context(side="engine", profile=config.profile_name, state=str(config.state))
+    return Plugins(config.plugins, context, config.profile.authenticators)
+
+
+def read_files(
+    config: Config, plugins: Plugins, files: Sequence[str | os.PathLike[str]], dry_run: bool = False
+) -> tuple[tuple[FlowSpec, ...], tuple[str, ...]]:
+    """What flow files declare, and their origins."""
+    profile = config.profile
+    made: list[FlowSpec] = []
+    origins: list[str] = []
+    for file in files:
+        loaded = load_flow_file(Path(file))
+        origin = origin_of(loaded.path, config.root)
+        origins.append(origin)
+        made += specs(
+            loaded.declarations,
+            pack_with(config, plugins, dry_run),
+            folder=loaded.folder,
+            origin=origin,
+            project=config.project,
+            namespace=profile.namespace,
+            store=profile.store,
+            executor=profile.executor,
+        )
+    if profile.endpoint is not None:
+        made = [attrs.evolve(spec, endpoint=spec.endpoint or profile.endpoint) for spec in made]
+    return tuple(made), tuple(origins)
+
+
+def parse_time(text: str) -> datetime:
+    """A time from ISO 8601 text; without a zone it is UTC.
+
+    Raises:
+        InvalidValue: It is no time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidValue(f"{text!r} is no time: expected such as 2026-03-01 or 2026-03-01T06:00:00Z") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _in_order(flows: Sequence[Flow]) -> list[Flow]:
+    """Flows such that each comes after those whose data it reads."""
+    makers = {output.data_id: flow for flow in flows for output in flow.spec.outputs}
+    done: dict[str, Flow] = {}
+
+    def visit(flow: Flow) -> None:
+        if flow.id not in done:
+            for source in flow.spec.inputs:
+                maker = makers.get(source.data_id)
+                if maker is not None:
+                    visit(maker)
+            done[flow.id] = flow
+
+    for flow in sorted(flows, key=lambda flow: bool(flow.spec.inputs)):
+        visit(flow)
+    return builtins.list(done.values())
+
+
+def _all(page: Callable[[str | None], Page[T]]) -> Iterator[T]:
+    after: str | None = None
+    while True:
+        found = page(after)
+        yield from found.items
+        if found.next is None:
+            return
+        after = found.next
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,56 @@
+"""Lineage: what a version was made from."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from aero_core.catalog import Catalog
+from aero_core.models import Data, Run, Version
+
+
+@frozen
+class LineageNode:
+    """A version (PROV's entity), the run that made it (activity), and the versions that the run used.
+
+    Attributes:
+        source: URLs that the data is ingested from, for a version without inputs.
+        repeated: Shown in full elsewhere in the tree, or deeper than asked for.
+    """
+
+    data: str
+    number: int
+    version: Version
+    flow: str | None = None
+    run_id: str | None = None
+    agent: str | None = None
+    source: tuple[str, ...] = ()
+    inputs: tuple[LineageNode, ...] = ()
+    repeated: bool = False
+
+
+def trace(catalog: Catalog, data: Data, version: Version, depth: int) -> LineageNode:
+    """The tree of one version; what occurs several times is unfolded once."""
+    return _node(catalog, data, version, depth, set())
+
+
+def _node(catalog: Catalog, data: Data, version: Version, depth: int, seen: set[tuple[str, int]]) -> LineageNode:
+    run: Run | None = None if version.run_id is None else catalog.run(version.run_id)
+    source = data.source.urls if data.source else ()
+    key = (data.id, version.number)
+    repeated = (key in seen and run is not None and bool(run.used)) or depth <= 0
+    seen.add(key)
+    inputs: list[LineageNode] = []
+    for used in run.used if run and not repeated else ():
+        below = catalog.version(used.data_id, used.number)
+        inputs.append(_node(catalog, catalog.data(used.data_id), below, depth - 1, seen))
+    return LineageNode(
+        data=data.name,
+        number=version.number,
+        version=version,
+        flow=run.flow if run else None,
+        run_id=version.run_id,
+        agent=run.agent if run else None,
+        source=source,
+        inputs=tuple(inputs),
+        repeated=repeated,
+    )

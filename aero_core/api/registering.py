@@ -1,0 +1,88 @@
+"""From declared flows to registered ones: packing their code, and checking the parts that they name."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aero_core.bundle import describe, pack
+from aero_core.config import CODE_STORE, Config
+from aero_core.errors import ConfigError, PluginError, RegistrationError
+from aero_core.flowfile import Code
+from aero_core.models import Artifact, Change, Family, FlowSpec, Function, Registration
+from aero_core.plugins import Plugins, scheme_of
+
+
+def pack_with(config: Config, plugins: Plugins, dry_run: bool = False) -> Callable[[Code], Function]:
+    """How a function's code is packed and kept: in the store `code`, named by its checksum.
+
+    Args:
+        config: Names that store.
+        plugins: Serve it.
+        dry_run: Find out the digest only.
+    """
+
+    def keep(code: Code) -> Function:
+        described = describe(code.function, code.folder, code.code)
+        with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+            archive = Path(folder) / "bundle.zip"
+            bundle = pack(described, archive)
+            size = archive.stat().st_size
+            url = ""
+            if not dry_run:
+                place = config.store(CODE_STORE).place(f"{bundle.id.rpartition(':')[2]}.zip")
+                artifact = Artifact(str(archive), bundle.id, size, "application/zip", None, ".zip")
+                url = plugins.store(artifact, place, lambda done, total: None)
+                plugins.register_function(config.profile.executor, bundle)
+        return Function(
+            name=described.function,
+            digest=described.digest,
+            bundle_id=bundle.id,
+            location=url,
+            size=size,
+            entry=described.entry,
+            parameters=described.parameters,
+        )
+
+    return keep
+
+
+def check_parts(specs: Sequence[FlowSpec], config: Config, plugins: Plugins) -> None:
+    """Refuse flows whose executor, endpoint, store, rule or source nobody serves, or that do not go together.
+
+    Raises:
+        RegistrationError: One line that names the flow.
+    """
+    for spec in specs:
+        try:
+            _check(spec, config, plugins)
+        except (ConfigError, PluginError) as error:
+            raise RegistrationError(f"flow {spec.name!r}: {error}") from None
+
+
+def _check(spec: FlowSpec, config: Config, plugins: Plugins) -> None:
+    executor = plugins.offer(Family.EXECUTOR, spec.executor)
+    answer = plugins.check_endpoint(spec.executor, spec.endpoint)
+    if not answer.ok:
+        raise ConfigError(f"endpoint {spec.endpoint!r} cannot be used: {answer.message}")
+    plugins.serving(Family.FINGERPRINT, spec.rule.name)
+    store = plugins.offer(Family.STORE, scheme_of(config.store(spec.store).url))
+    parts = [(f"store {spec.store!r}", store.machine_local)] if spec.outputs else []
+    for url in spec.source.urls if spec.source else ():
+        parts.append((f"source {url}", plugins.offer(Family.FETCH, scheme_of(url)).machine_local))
+    for what, machine_local in parts:
+        if machine_local and not executor.machine_local:
+            raise ConfigError(
+                f"{what} is on this machine only, and executor {spec.executor!r} runs elsewhere: "
+                "use a store and a source that both can reach"
+            )
+
+
+def plan_only(plugins: Plugins, url: str, registration: Registration) -> tuple[Change, ...]:
+    """The plan of a registration, from a catalog that is opened for it alone."""
+    catalog = plugins.open_catalog(url)
+    try:
+        return catalog.register(registration)
+    finally:
+        catalog.close()

@@ -1,0 +1,55 @@
+"""Verifying: are the stored bytes still those that were recorded?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+from aero_core.config import Config
+from aero_core.errors import AeroError
+from aero_core.models import Data, Progress, Standing, Version
+from aero_core.plugins import Plugins
+
+
+@frozen
+class Finding:
+    """One verified version; `problem` is None when its bytes are as recorded."""
+
+    data: str
+    number: int
+    location: str
+    size: int | None
+    problem: str | None = None
+
+
+def verify_versions(
+    config: Config,
+    plugins: Plugins,
+    chosen: Iterable[Data],
+    versions: Callable[[str], Iterator[Version]],
+    progress: Progress | None,
+) -> Iterator[Finding]:
+    """Read each version's bytes through a scratch file and compare; purged and reference versions have none."""
+    with tempfile.TemporaryDirectory(dir=config.state, prefix="verify-") as folder:
+        for data in chosen:
+            for version in versions(data.id):
+                if version.standing is not Standing.PURGED and version.checksum is not None:
+                    problem = _problem(config, plugins, version, Path(folder) / "content", progress)
+                    yield Finding(data.name, version.number, version.location, version.size, problem)
+
+
+def _problem(
+    config: Config, plugins: Plugins, version: Version, target: Path, progress: Progress | None
+) -> str | None:
+    target.unlink(missing_ok=True)
+    location = config.location(version.location, version.store)
+    try:
+        artifact = plugins.retrieve(location, target, progress or (lambda done, total: None))
+    except AeroError as error:
+        return str(error)
+    if artifact.checksum != version.checksum:
+        return f"the bytes have {artifact.checksum}, recorded is {version.checksum}"
+    return None

@@ -1,0 +1,470 @@
+"""Commands that look: list, show, versions, get, logs, why, lineage, verify."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import click
+from attrs import frozen
+
+from aero_core import api
+from aero_core.api.aero import parse_time
+from aero_core.cli.output import emit, emit_one, format_option, pairs_of, short, size_of, took, when
+from aero_core.cli.progress import transfer_bar
+from aero_core.cli.root import Settings
+from aero_core.errors import InvalidValue, NotFound
+from aero_core.models import (
+    Data,
+    Environment,
+    Explanation,
+    Flow,
+    FlowState,
+    Function,
+    Generated,
+    InputState,
+    Run,
+    RunState,
+    Step,
+    Used,
+    Version,
+)
+
+KINDS = ("data", "flow", "run", "prov", "function")
+TABLE_ROWS = 100
+
+
+@frozen
+class Provenance:
+    """A run as PROV sees it: activity, agent, entities used and generated, and what reproducing it needs."""
+
+    activity: str
+    flow: str
+    agent: str | None
+    used: tuple[Used, ...]
+    generated: tuple[Generated, ...]
+    bundle_id: str | None
+    environment: Environment | None
+    steps: tuple[Step, ...]
+
+
+@frozen
+class FunctionUse:
+    """A function as it is kept, and the flow that uses it."""
+
+    flow: str
+    function: Function
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many; {TABLE_ROWS} in a table of runs.")
+@format_option
+@click.pass_obj
+def list_(settings: Settings, kind: str, limit: int | None, form: str) -> None:
+    """List data, flows, runs, prov (provenance) or functions."""
+    with settings.open() as aero:
+        if limit is None and form == "table" and kind in ("run", "prov"):
+            limit = TABLE_ROWS
+        _LISTS[kind](aero, limit, form)
+
+
+def _list_data(aero: api.Aero, limit: int | None, form: str) -> None:
+    emit(
+        islice(aero.data_list(), limit),
+        form,
+        ("data", "latest", "store", "source", "description", "id"),
+        lambda d: (
+            d.name,
+            f"@{d.latest}" if d.latest else "none",
+            d.store,
+            " ".join(d.source.urls) if d.source else "",
+            d.description or "",
+            short(d.id),
+        ),
+        "no data yet: `aero run FILE` makes some",
+    )
+
+
+def _list_flows(aero: api.Aero, limit: int | None, form: str) -> None:
+    emit(
+        islice(aero.flows(), limit),
+        form,
+        ("flow", "policy", "schedule", "state", "revision", "next (UTC)", "file", "id"),
+        lambda f: (
+            f.name,
+            f.spec.policy.name,
+            str(f.spec.schedule or ""),
+            f.state.value,
+            str(f.revision),
+            when(f.next_tick) if f.state is FlowState.ACTIVE else "",
+            f.spec.origin,
+            short(f.id),
+        ),
+        "no flows yet: `aero apply FILE` registers some",
+    )
+
+
+def _list_runs(aero: api.Aero, limit: int | None, form: str) -> None:
+    emit(
+        islice(aero.runs(), limit),
+        form,
+        ("run", "flow", "state", "cause", "began (UTC)", "took", "made or error"),
+        lambda r: (
+            short(r.id),
+            r.flow,
+            r.state.value,
+            str(r.cause),
+            when(r.started_at or r.created_at),
+            took((r.ended_at - r.started_at).total_seconds()) if r.ended_at and r.started_at else "",
+            r.error.message if r.error else _versions_of(r.generated),
+        ),
+        "no runs yet: `aero run FILE` makes some",
+    )
+
+
+def _list_provenance(aero: api.Aero, limit: int | None, form: str) -> None:
+    done = aero.runs(states=(RunState.SUCCEEDED, RunState.UNCHANGED))
+    bundles: dict[str, str | None] = {}
+
+    def records() -> Iterator[Provenance]:
+        for run in done:
+            if run.used or run.generated:
+                if run.flow_id not in bundles:
+                    function = aero.catalog.flow(run.flow_id).spec.function
+                    bundles[run.flow_id] = function.bundle_id if function else None
+                yield Provenance(
+                    run.id, run.flow, run.agent, run.used, run.generated, bundles[run.flow_id], run.environment, run.steps
+                )
+
+    emit(
+        islice(records(), limit),
+        form,
+        ("activity", "flow", "agent", "used", "generated"),
+        lambda p: (
+            short(p.activity),
+            p.flow,
+            p.agent or "",
+            ", ".join(f"{u.data}@{u.number}" for u in p.used),
+            _versions_of(p.generated),
+        ),
+        "no provenance yet: `aero run FILE` makes some",
+    )
+
+
+def _list_functions(aero: api.Aero, limit: int | None, form: str) -> None:
+    uses = (FunctionUse(f.name, f.spec.function) for f in aero.flows() if f.spec.function is not None)
+    emit(
+        islice(uses, limit),
+        form,
+        ("function", "flow", "file", "digest"),
+        lambda u: (u.function.name, u.flow, u.function.entry, u.function.digest[: len("sha256:") + 12]),
+        "no functions yet: `aero apply FILE` registers some",
+    )
+
+
+_LISTS = {
+    "data": _list_data,
+    "flow": _list_flows,
+    "run": _list_runs,
+    "prov": _list_provenance,
+    "function": _list_functions,
+}
+
+
+@click.command()
+@click.argument("ref")
+@click.option("--kind", type=click.Choice(("data", "flow", "run")), help="Which, where a name is several things.")
+@format_option
+@click.pass_obj
+def show(settings: Settings, ref: str, kind: str | None, form: str) -> None:
+    """Show a data, flow or run by name, id or unique prefix of its id; the data where a flow has the same name."""
+    with settings.open() as aero:
+        found = _find(aero, ref, kind)
+        if isinstance(found, Data):
+            emit_one(found, form, lambda: _data_lines(aero, found))
+        elif isinstance(found, Flow):
+            emit_one(found, form, lambda: _flow_lines(found))
+        else:
+            emit_one(found, form, lambda: _run_lines(found))
+
+
+def _find(aero: api.Aero, ref: str, kind: str | None) -> Data | Flow | Run:
+    looks: dict[str, Callable[[str], Data | Flow | Run]] = {
+        "data": aero.catalog.data,
+        "flow": aero.catalog.flow,
+        "run": aero.catalog.run,
+    }
+    errors = []
+    for name, look in looks.items():
+        if kind in (None, name):
+            try:
+                return look(ref)
+            except NotFound as error:
+                errors.append(error)
+    raise errors[0] if kind else NotFound(f"no data, flow or run is {ref!r}: `aero list data` lists them")
+
+
+def _data_lines(aero: api.Aero, data: Data) -> Iterator[tuple[str, str]]:
+    latest = aero.catalog.latest(data.id)
+    yield "data", data.name
+    yield "id", data.id
+    yield "description", data.description or ""
+    yield "tags", ", ".join(data.tags)
+    yield "source", " ".join(data.source.urls) if data.source else ""
+    yield "made by flow", aero.catalog.flow(data.flow_id).name if data.flow_id else ""
+    yield "rule", data.rule.name + (f" ({pairs_of(data.rule.options)})" if data.rule.options else "")
+    yield "store", data.store
+    if latest is None:
+        yield "latest", "none yet"
+        return
+    yield "latest", f"@{latest.number}, {size_of(latest.size)}, {latest.media_type or 'unknown type'}"
+    yield "available", f"{when(latest.available_at)} UTC"
+    yield "checksum", latest.checksum or ""
+    yield "location", latest.location
+    yield "run", short(latest.run_id)
+    yield "get it", f"aero get {data.name} -o {data.name}{latest.suffix}"
+
+
+def _flow_lines(flow: Flow) -> Iterator[tuple[str, str]]:
+    spec = flow.spec
+    yield "flow", flow.name
+    yield "id", flow.id
+    yield "description", spec.description or ""
+    yield "state", flow.state.value
+    yield "revision", str(flow.revision)
+    yield "file", spec.origin
+    yield "policy", spec.policy.name
+    yield "schedule", str(spec.schedule or "")
+    yield "next", f"{when(flow.next_tick)} UTC" if flow.next_tick and flow.state is FlowState.ACTIVE else ""
+    yield "source", " ".join(spec.source.urls) if spec.source else ""
+    yield "inputs", "\n".join(_input(i.parameter, i.item, i.data, i.version) for i in spec.inputs)
+    yield "outputs", ", ".join(output.data for output in spec.outputs)
+    yield "function", f"{spec.function.name} in {spec.function.entry}" if spec.function else ""
+    yield "digest", spec.function.digest if spec.function else ""
+    yield "kwargs", "\n".join(pairs_of(s.kwargs) for s in spec.argument_sets if s.kwargs)
+    yield "store", spec.store
+    yield "executor", spec.executor + (f" at {spec.endpoint}" if spec.endpoint else "")
+
+
+def _input(parameter: str, item: str, data: str, version: int | None) -> str:
+    name = parameter + (f"[{item}]" if item else "")
+    return f"{name} = {data}" + (f"@{version}" if version else "")
+
+
+def _run_lines(run: Run) -> Iterator[tuple[str, str]]:
+    yield "run", run.id
+    yield "flow", f"{run.flow}, revision {run.revision}"
+    yield "state", run.state.value
+    yield "cause", str(run.cause)
+    yield "error", run.error.message if run.error else ""
+    yield "attempts", str(run.attempt)
+    yield "began", f"{when(run.started_at)} UTC" if run.started_at else ""
+    yield "ended", f"{when(run.ended_at)} UTC" if run.ended_at else ""
+    yield "used", "\n".join(f"{_input(u.parameter, u.item, u.data, u.number)}" for u in run.used)
+    yield "generated", _versions_of(run.generated)
+    yield "steps", "\n".join(f"{s.name} {took((s.ended_at - s.started_at).total_seconds())}" for s in run.steps)
+    yield "agent", run.agent or ""
+    if run.environment:
+        env = run.environment
+        yield "environment", f"Python {env.python} on {env.platform}, host {env.host}, executor {env.executor}"
+        yield "packages", f"{len(env.packages)} (in --format json)" if env.packages else ""
+    yield "log", f"aero logs {short(run.id)}" if run.log else ""
+
+
+def _versions_of(generated: Iterable[Generated]) -> str:
+    return ", ".join(f"{g.data}@{g.number}" + (" (as before)" if g.confirmed else "") for g in generated)
+
+
+@click.command()
+@click.argument("data")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many, newest first.")
+@format_option
+@click.pass_obj
+def versions(settings: Settings, data: str, limit: int | None, form: str) -> None:
+    """List the versions of DATA, newest first."""
+    with settings.open() as aero:
+        emit(
+            islice(aero.versions(data), limit),
+            form,
+            ("version", "available (UTC)", "size", "type", "standing", "checksum", "run"),
+            _version_row,
+            f"data {data!r} has no version yet",
+        )
+
+
+def _version_row(version: Version) -> tuple[str, ...]:
+    return (
+        f"@{version.number}",
+        when(version.available_at),
+        size_of(version.size),
+        version.media_type or "",
+        version.standing.value,
+        (version.checksum or "")[: len("sha256:") + 12],
+        short(version.run_id),
+    )
+
+
+@click.command()
+@click.argument("ref", metavar="DATA[@N]")
+@click.option("--as-of", metavar="TIME", help="The latest version as of then (ISO 8601; UTC unless it says).")
+@click.option("-o", "--output", required=True, metavar="FILE", help="File to write; - for standard output.")
+@click.pass_obj
+def get(settings: Settings, ref: str, as_of: str | None, output: str) -> None:
+    """Write a version's bytes into a file, checked against the recorded checksum."""
+    moment = None if as_of is None else parse_time(as_of)
+    with settings.open() as aero:
+        if output == "-":
+            _to_stdout(aero, ref, as_of)
+            return
+        target = Path(output)
+        if target.is_dir():
+            raise InvalidValue(f"{output} is a folder: name the file to write")
+        with transfer_bar(ref) as progress:
+            version = aero.get(ref, target, moment, progress)
+    name = ref.partition("@")[0]
+    click.echo(f"{output}: {name}@{version.number}, {size_of(version.size)}", err=True)
+
+
+def _to_stdout(aero: api.Aero, ref: str, as_of: str | None) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=aero.config.state, prefix="get-") as folder:
+        target = Path(folder) / "content"
+        aero.get(ref, target, None if as_of is None else parse_time(as_of))
+        with target.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("ref", metavar="RUN|FLOW")
+@click.pass_obj
+def logs(settings: Settings, ref: str) -> None:
+    """Print what a run's function wrote, and its traceback: of a run by id, or of a flow's last one by name."""
+    with settings.open() as aero:
+        run = _run_of(aero, ref)
+        text = False
+        if run.log and Path(run.log).is_file():
+            with Path(run.log).open(encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    text = True
+                    click.echo(line, nl=False)
+        if run.error is not None:
+            click.echo(f"{run.flow} {run.state.value}: {run.error.message}")
+        elif not text:
+            click.echo(f"run {short(run.id)} of {run.flow} ({run.state.value}) wrote nothing")
+
+
+def _run_of(aero: api.Aero, ref: str) -> Run:
+    try:
+        return aero.catalog.run(ref)
+    except NotFound:
+        flow = aero.catalog.flow(ref)
+    newest = next(aero.runs(flow.id), None)
+    if newest is None:
+        raise NotFound(f"flow {flow.name!r} has not run yet")
+    return newest
+
+
+@click.command()
+@click.argument("flow")
+@format_option
+@click.pass_obj
+def why(settings: Settings, flow: str, form: str) -> None:
+    """Say why FLOW last ran and what it waits for, input by input."""
+    with settings.open() as aero:
+        for explanation in aero.why(flow):
+            emit_one(explanation, form, lambda e=explanation: _why_lines(e))  # type: ignore[misc]
+
+
+def _why_lines(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    flow, last, live = explanation.flow, explanation.last_run, explanation.live_run
+    yield "flow", f"{flow.name} ({flow.spec.policy.name})"
+    if last is None:
+        yield "last run", "none yet"
+    else:
+        yield "last run", f"{short(last.id)} {last.state.value} at {when(last.ended_at)} UTC, because: {last.cause}"
+        yield "error", last.error.message if last.error else ""
+    if live is not None:
+        at = f" (not before {when(live.not_before)} UTC)" if live.state is RunState.QUEUED and live.attempt else ""
+        yield "now", f"{live.state.value}{at}, because: {live.cause}"
+        yield "last attempt", live.error.message if live.error else ""
+    elif flow.state is not FlowState.ACTIVE:
+        yield "now", f"{flow.state.value}: `aero resume {flow.name}` lets it run"
+    elif flow.next_tick is not None and not explanation.inputs:
+        yield "next", f"{when(flow.next_tick)} UTC ({flow.spec.schedule})"
+    else:
+        yield "now", explanation.decision.reason
+        yield "looked at", f"next {when(flow.next_tick)} UTC ({flow.spec.schedule})" if flow.next_tick else ""
+    for state in explanation.inputs:
+        yield "input", _input_line(state)
+
+
+def _input_line(state: InputState) -> str:
+    name = f"{state.data}: "
+    if state.latest is None:
+        return name + "no version yet"
+    if state.pinned:
+        return name + f"pinned to @{state.latest}"
+    used = f"last used @{state.consumed}" if state.consumed else "not used yet"
+    fresh = ", new" if state.latest > state.consumed else ""
+    return name + f"latest @{state.latest}, {used}{fresh}"
+
+
+@click.command()
+@click.argument("ref", metavar="DATA[@N]")
+@click.option("--depth", type=click.IntRange(min=1), default=20, show_default=True, help="How far back.")
+@format_option
+@click.pass_obj
+def lineage(settings: Settings, ref: str, depth: int, form: str) -> None:
+    """Show as a tree what a version was made from, by which runs, down to the sources."""
+    with settings.open() as aero:
+        node = aero.lineage(ref, depth)
+        if form != "table":
+            emit_one(node, form, lambda: ())
+            return
+        for line in _tree(node):
+            click.echo(line)
+
+
+def _tree(node: api.LineageNode, lead: str = "", branch: str = "") -> Iterator[str]:
+    made = f"  by {node.flow}, run {short(node.run_id)}" if node.flow else ""
+    source = f"  from {' '.join(node.source)}" if node.source else ""
+    again = "  (see above)" if node.repeated else ""
+    yield f"{lead}{branch}{node.data}@{node.number}{made}{source}{again}"
+    below = lead + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
+    for place, child in enumerate(node.inputs):
+        last = place == len(node.inputs) - 1
+        yield from _tree(child, below, "└── " if last else "├── ")
+
+
+@click.command()
+@click.argument("data", required=False)
+@format_option
+@click.pass_obj
+def verify(settings: Settings, data: str | None, form: str) -> int:
+    """Compare stored bytes with their checksums, of all data or of one. Exits with 1 if some are damaged or missing."""
+    bad = good = 0
+    with settings.open() as aero:
+        findings = []
+        with transfer_bar("verifying") as progress:
+            for finding in aero.verify(data, progress):
+                good, bad = good + (finding.problem is None), bad + (finding.problem is not None)
+                if finding.problem is not None or form != "table":
+                    findings.append(finding)
+        if findings or form != "table":
+            emit(
+                findings,
+                form,
+                ("version", "problem"),
+                lambda f: (f"{f.data}@{f.number}", f.problem or "ok"),
+                "",
+            )
+    click.echo(f"{good} versions are as recorded, {bad} are not", err=True)
+    return 1 if bad else 0
+
+

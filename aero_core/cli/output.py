@@ -1,0 +1,133 @@
+"""What commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from aero_core.converter import unstructure
+
+T = TypeVar("T")
+
+FORMATS = ("table", "json", "jsonl")
+ID_LENGTH = 8
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+format_option: Callable[[Any], Any] = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="A table for people; json, an array of the models' fields; jsonl, one object a line, streamed.",
+)
+
+
+def emit(
+    items: Iterable[T], form: str, columns: Sequence[str], row: Callable[[T], Sequence[str]], empty: str
+) -> None:
+    """Print models as a table, an array, or lines.
+
+    Args:
+        items: The models; taken one by one, so that a long listing needs no memory.
+        form: One of `FORMATS`.
+        columns: The table's headings.
+        row: A model's cells.
+        empty: What a person reads when there is nothing.
+    """
+    if form == "jsonl":
+        for item in items:
+            click.echo(json.dumps(unstructure(item), ensure_ascii=False))
+    elif form == "json":
+        _emit_array(items)
+    else:
+        rows = [row(item) for item in items]
+        if rows:
+            table(columns, rows)
+        else:
+            click.echo(empty)
+
+
+def emit_one(item: object, form: str, lines: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    """Print one model: as JSON, or as labelled lines."""
+    if form != "table":
+        click.echo(json.dumps(unstructure(item), ensure_ascii=False, indent=2 if form == "json" else None))
+        return
+    pairs = [(label, text) for label, text in lines() if text]
+    width = max((len(label) for label, _ in pairs), default=0)
+    for label, text in pairs:
+        first, *more = text.splitlines() or [""]
+        click.echo(f"{label:<{width}}  {first}")
+        for line in more:
+            click.echo(f"{'':<{width}}  {line}")
+
+
+def _emit_array(items: Iterable[object]) -> None:
+    separator = "[\n"
+    for item in items:
+        click.echo(separator + json.dumps(unstructure(item), ensure_ascii=False), nl=False)
+        separator = ",\n"
+    click.echo("[]" if separator == "[\n" else "\n]")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, in the terminal's width; in full where the output is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 10_000, highlight=False)
+    drawn = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, show_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for cells in rows:
+        drawn.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
+    with console.capture() as capture:
+        console.print(drawn)
+    click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()), color=terminal or None)
+
+
+_STYLES = {"failed": "red", "broken": "red", "succeeded": "green", "ok": "green", "running": "cyan", "new": "green"}
+
+
+def _style(cell: str) -> str:
+    return _STYLES.get(cell, "")
+
+
+def short(identity: str | None) -> str:
+    """The first characters of an id, which are enough to name it by."""
+    return (identity or "")[:ID_LENGTH]
+
+
+def when(moment: datetime | None) -> str:
+    """A time for people, UTC."""
+    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size_of(size: int | None) -> str:
+    """Bytes for people, in powers of 1000."""
+    if size is None:
+        return ""
+    amount = float(size)
+    for unit in _UNITS:
+        if amount < 1000 or unit == _UNITS[-1]:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return ""
+
+
+def took(seconds: float) -> str:
+    """A duration for people."""
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def pairs_of(mapping: Mapping[str, object]) -> str:
+    """A mapping as `name=value` words."""
+    return " ".join(f"{key}={value}" for key, value in mapping.items())

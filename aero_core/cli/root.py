@@ -1,0 +1,143 @@
+"""The root command: global flags, lazy loading of commands, and how errors reach a person."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from attrs import frozen
+
+from aero_core import api
+from aero_core.errors import AeroError
+
+#: Exit codes beyond those of `aero_core.errors`; docs/reference/exit-codes.md lists all.
+EXIT_INTERNAL = 70
+EXIT_INTERRUPTED = 130
+COMMANDS_GROUP = "aero.commands"
+
+#: Command: module and attribute, and its line of help, so that `aero --help` imports none of them.
+_COMMANDS = {
+    "init": ("running:init", "Write an aero.toml and a first flow file."),
+    "apply": ("running:apply", "Register a flow file's flows; --dry-run shows the plan."),
+    "run": ("running:run", "Register a flow file's flows, take what is due once, and follow triggers to rest."),
+    "up": ("running:up", "As run, and stay: timers and triggers, until Ctrl-C."),
+    "list": ("looking:list_", "List data, flows, runs, provenance or functions."),
+    "show": ("looking:show", "Show one data, flow or run in full."),
+    "versions": ("looking:versions", "List the versions of a data."),
+    "get": ("looking:get", "Write a version's bytes into a file."),
+    "logs": ("looking:logs", "Print what a run's function wrote, and its traceback."),
+    "why": ("looking:why", "Say why a flow last ran and what it waits for."),
+    "lineage": ("looking:lineage", "Show what a version was made from."),
+    "verify": ("looking:verify", "Compare stored bytes with their checksums."),
+    "cancel": ("changing:cancel", "Cancel a run, or a flow's live runs."),
+    "retry": ("changing:retry", "Make a flow due again on its present inputs."),
+    "pause": ("changing:pause", "Let a flow make no further runs."),
+    "resume": ("changing:resume", "Let a paused flow run again."),
+    "plugins": ("checking:plugins", "Say which plugins there are and what they serve."),
+    "doctor": ("checking:doctor", "Check this installation and project."),
+}
+
+
+@frozen
+class Settings:
+    """The global flags."""
+
+    state: Path | None = None
+    profile: str | None = None
+    verbose: int = 0
+
+    def open(self, flow_file: str | None = None) -> api.Aero:
+        """The project that the flags, or the flow file, or the working folder lead to."""
+        return api.open(flow_file, self.profile, self.state)
+
+
+class LazyGroup(click.Group):
+    """Knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_COMMANDS, *(point.name for point in _points())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _COMMANDS:
+            module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+            found = getattr(importlib.import_module(f"aero_core.cli.{module}"), attribute)
+            return found if isinstance(found, click.Command) else None
+        for point in _points():
+            if point.name == cmd_name:
+                loaded = point.load()
+                return loaded if isinstance(loaded, click.Command) else None
+        return self._from_site_modules(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, line) for name, (_, line) in _COMMANDS.items()]
+        rows += [(point.name, f"(from {point.dist.name if point.dist else point.value})") for point in _points()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _from_site_modules(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Site adapters are asked only for commands that nobody else has, and only within a project."""
+        flags = ctx.params
+        settings = Settings(flags.get("state"), flags.get("profile"))
+        try:
+            with settings.open() as aero:
+                extra = click.Group()
+                aero.plugins.extend_commands(extra)
+                return extra.commands.get(name)
+        except AeroError:
+            return None
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--state", type=click.Path(path_type=Path), help="State folder, where it is not the one found.")
+@click.option("--profile", help="Profile of aero.toml.")
+@click.option("-v", "--verbose", count=True, help="Log what happens; twice: in detail.")
+@click.version_option(package_name="aero-core", prog_name="aero", message="%(prog)s %(version)s")
+@click.pass_context
+def root(ctx: click.Context, state: Path | None, profile: str | None, verbose: int) -> None:
+    """Versioned data from sources that change, analyses that rerun themselves, provenance for every byte."""
+    ctx.obj = Settings(state, profile, verbose)
+    levels = {0: logging.ERROR, 1: logging.INFO}
+    logging.basicConfig(
+        stream=sys.stderr, level=levels.get(verbose, logging.DEBUG), format="%(asctime)s %(name)s %(message)s"
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and answer its exit code."""
+    try:
+        answer = root.main(list(arguments), prog_name="aero", standalone_mode=False)
+        return answer if isinstance(answer, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except AeroError as error:
+        _say(str(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`aero list run | head`); nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if logging.getLogger().isEnabledFor(logging.INFO):
+            raise
+        _say(f"internal error, {type(error).__name__}: {error} (this is a bug: `aero -v ...` shows where)")
+        return EXIT_INTERNAL
+
+
+def _say(message: str) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+
+
+def _points() -> list[importlib.metadata.EntryPoint]:
+    return sorted(importlib.metadata.entry_points(group=COMMANDS_GROUP), key=lambda point: point.name)

@@ -1,0 +1,238 @@
+"""Commands that register and run: init, apply, run, up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from aero_core import api
+from aero_core.api.aero import plan
+from aero_core.cli.output import emit, format_option, short, when
+from aero_core.cli.progress import RunProgress
+from aero_core.cli.root import Settings
+from aero_core.engine import Engine
+from aero_core.errors import AeroError, FlowFileError, NotFound
+from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
+
+FIRST_CONFIG = """\
+# AERO's settings for this folder and those below it: docs/reference/configuration.
+project = "{project}"
+
+[limits]
+runs = 2
+"""
+
+FIRST_FLOWS = '''\
+"""A first flow file: watch a file, and count its lines whenever it changes."""
+
+from pathlib import Path
+
+from aero_core import AeroOutput, analysis, ingest
+
+# Any http(s): or file: URL. AERO looks once a day and keeps a new version when the content has changed.
+notes = ingest("notes", url=Path(__file__).with_name("notes.txt"), every="1d")
+
+
+@analysis(inputs=[notes])
+def lines(notes):
+    """Runs again for every new version of `notes`; receives it as a local path."""
+    count = len(Path(notes).read_text().splitlines())
+    Path("lines.txt").write_text(f"{count}\\n")
+    return AeroOutput("lines", "lines.txt")
+'''
+
+_files = click.argument("files", nargs=-1, required=True, metavar="FILE...")
+_prune = click.option("--prune", is_flag=True, help="Disable flows that the file no longer declares.")
+
+
+@click.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path, file_okay=False))
+def init(folder: Path) -> None:
+    """Write an aero.toml and a first flow file that runs as written into FOLDER; nothing is overwritten."""
+    wanted = {
+        "aero.toml": FIRST_CONFIG.format(project=folder.resolve().name.replace('"', "").replace("\\", "") or "project"),
+        "flows.py": FIRST_FLOWS,
+        "notes.txt": "The first line.\nThe second line.\n",
+    }
+    there = [name for name in wanted if (folder / name).exists()]
+    if there:
+        raise FlowFileError(f"{folder / there[0]} is there already: name another folder, or edit what is there")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in wanted.items():
+            (folder / name).write_text(text, encoding="utf-8")
+            click.echo(f"wrote {folder / name}")
+    except OSError as error:
+        raise FlowFileError(f"{folder} cannot be written: {error.strerror}") from None
+    click.echo(f"Run it: aero run {folder / 'flows.py'}")
+
+
+@click.command()
+@_files
+@click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
+@_prune
+@click.option("--adopt", metavar="OLD", help="Move the flows of another file's path (origin) to this one.")
+@format_option
+@click.pass_obj
+def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, prune: bool, adopt: str | None, form: str) -> None:
+    """Register the flows of one or more files: new, changed, unchanged, gone."""
+    if dry_run:
+        changes = plan(files, settings.state, settings.profile, adopt)
+    else:
+        with settings.open(files[0]) as aero:
+            changes = aero.apply(*files, prune=prune, adopt=adopt)
+    emit(changes, form, ("change", "flow", "what"), lambda change: _told(change, prune), "nothing to do")
+
+
+@click.command()
+@_files
+@click.option("--only", multiple=True, metavar="FLOW", help="Run only this flow; may be given several times.")
+@click.option("--now", is_flag=True, help="Run the flows due or not.")
+@_prune
+@format_option
+@click.pass_obj
+def run(
+    settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: bool, prune: bool, form: str
+) -> int:
+    """Register a file's flows, take what is due once, follow triggers to rest, and print what was made.
+
+    Exits with 1 if a run failed.
+    """
+    quiet = form != "table"
+    with settings.open(files[0]) as aero:
+        changes = aero.apply(*files, prune=prune)
+        if not quiet:
+            _print_changes(changes, prune)
+        flows = _chosen(aero, changes, only)
+        with RunProgress(quiet) as progress:
+            ended = aero.run([flow.id for flow in flows], now, progress)
+        if quiet:
+            emit(ended, form, (), lambda item: (), "")
+        else:
+            _print_made(aero, settings, flows, ended)
+        failed = _failed(ended)
+    return 1 if failed else 0
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@_prune
+@click.pass_obj
+def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
+    """Register the files' flows, if any are named, and run all that are registered, on time and on change, until Ctrl-C.
+
+    The first Ctrl-C lets runs finish for 10 seconds, the second hands them back at once.
+    """
+    with settings.open(files[0] if files else None) as aero:
+        if files:
+            _print_changes(aero.apply(*files, prune=prune), prune)
+        click.echo("AERO is up; Ctrl-C stops it.", err=True)
+        with RunProgress() as progress, aero.engine(None, progress) as engine, _stopping(engine):
+            engine.run_forever()
+    click.echo("stopped", err=True)
+
+
+@contextmanager
+def _stopping(engine: Engine) -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop the engine cleanly."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # In a thread: the engine's queue may be in the very call that the signal interrupts.
+        threading.Thread(target=engine.stop, daemon=True).start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _chosen(aero: api.Aero, changes: Sequence[Change], only: Sequence[str]) -> list[Flow]:
+    """The flows to run: the files', or the named ones, each with the ingestion of its raw bytes."""
+    mine = [aero.catalog.flow(change.flow_id) for change in changes if change.kind is not ChangeKind.GONE]
+    if not only:
+        return mine
+    by_name = {flow.name: flow for flow in mine}
+    missing = [name for name in only if name not in by_name]
+    if missing:
+        raise NotFound(f"the file declares no flow {missing[0]!r}: it has {', '.join(by_name)}")
+    names = [part for name in only for part in (f"{name}.raw", name) if part in by_name]
+    return [by_name[name] for name in dict.fromkeys(names)]
+
+
+def _told(change: Change, prune: bool) -> tuple[str, str, str]:
+    what = ", ".join(change.fields)
+    if change.kind is ChangeKind.GONE:
+        what = "disabled" if change.disabled else "would be disabled" if prune else "stays; --prune disables it"
+    if change.kind is ChangeKind.UPDATED:
+        what += " (no rerun)"
+    return change.kind.value, change.flow, what
+
+
+def _print_changes(changes: Sequence[Change], prune: bool) -> None:
+    for change in changes:
+        if change.kind is not ChangeKind.UNCHANGED:
+            kind, flow, what = _told(change, prune)
+            click.echo(f"{kind:<9} {flow}" + (f": {what}" if what else ""))
+
+
+def _print_made(aero: api.Aero, settings: Settings, flows: Sequence[Flow], ended: Sequence[Run]) -> None:
+    made = [(item, run) for run in ended for item in run.generated if not item.confirmed]
+    ran = {run.flow_id for run in ended}
+    if made:
+        click.echo()
+        rows = [(f"{item.data}@{item.number}", run.flow, short(run.id), when(run.ended_at)) for item, run in made]
+        emit(rows, "table", ("made", "by flow", "run", "at (UTC)"), lambda row: row, "")
+        click.echo(f"\nLook at it: {_command(aero, settings)} show {made[-1][0].data}")
+    for flow in flows:
+        if flow.id not in ran:
+            click.echo(_not_due(aero, flow))
+    for run in _failed(ended):
+        click.echo(f"\nfailed: {run.flow}: {run.error.message if run.error else ''}")
+        click.echo(f"Look at it: {_command(aero, settings)} logs {short(run.id)}")
+
+
+def _not_due(aero: api.Aero, flow: Flow) -> str:
+    now = aero.catalog.flow(flow.id)
+    if now.state is not FlowState.ACTIVE:
+        return f"{flow.name} is {now.state.value}: `aero resume {flow.name}` lets it run"
+    explanation = aero.catalog.explain(flow.id)[0]
+    live = explanation.live_run
+    if live is not None and live.state is RunState.RUNNING:
+        return f"{flow.name} runs in another engine"
+    if live is not None:
+        return f"{flow.name} runs again at {when(live.not_before)} UTC"
+    if now.next_tick is not None and not flow.spec.inputs:
+        return f"{flow.name} was not due: next at {when(now.next_tick)} UTC (--now runs it anyway)"
+    return f"{flow.name} was not due: {explanation.decision.reason}"
+
+
+def _failed(ended: Sequence[Run]) -> list[Run]:
+    """The last run of each flow, where it failed."""
+    last = {(run.flow_id, run.argument_set): run for run in ended}
+    return [run for run in last.values() if run.state in (RunState.FAILED, RunState.CANCELLED)]
+
+
+def _command(aero: api.Aero, settings: Settings) -> str:
+    """How to call aero from here such that it finds this project."""
+    if settings.state is not None:
+        return f"aero --state {settings.state}"
+    try:
+        from aero_core.config import load
+
+        if load().state == aero.config.state:
+            return "aero"
+    except AeroError:
+        pass
+    try:
+        shown = aero.config.state.relative_to(Path.cwd())
+    except ValueError:
+        shown = aero.config.state
+    return f"aero --state {shown}"

@@ -1,0 +1,57 @@
+"""How often and after which wait a fetch is tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from urllib3.exceptions import MaxRetryError
+from urllib3.util.retry import Retry
+
+from aero_core.errors import FetchError
+from aero_http.messages import Interrupted, seconds
+from aero_http.settings import Settings
+
+_TICK = 0.5
+
+
+class Patience:
+    """What is left of one fetch's retries."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._left = self._full()
+
+    def renew(self) -> None:
+        """Begin to count anew: the download has got on."""
+        self._left = self._full()
+
+    def wait(self, broken: Interrupted, tick: Callable[[], None]) -> None:
+        """Wait until it is time to try again.
+
+        Args:
+            broken: Why.
+            tick: Called about twice a second; what it raises passes through.
+
+        Raises:
+            FetchError: There is no retry left, or the server asks for too long a wait.
+        """
+        longest = self._settings.retry_after_max
+        if broken.wait is not None and broken.wait > longest:
+            raise FetchError(f"{broken.error} (it asks to wait {seconds(round(broken.wait))})")
+        try:
+            self._left = self._left.increment(error=broken)
+        except MaxRetryError:
+            # Tried in vain is not the reason: the failure is.
+            raise broken.error from None
+        until = time.monotonic() + (broken.wait or self._left.get_backoff_time())
+        while (rest := until - time.monotonic()) > 0:
+            tick()
+            time.sleep(min(rest, _TICK))
+
+    def _full(self) -> Retry:
+        return Retry(
+            total=self._settings.retries,
+            backoff_factor=self._settings.backoff,
+            backoff_max=self._settings.backoff_max,
+        )

@@ -1,0 +1,148 @@
+"""What counts as changed content: the rules `bytes`, `json`, `csv` and `text`.
+
+All read their file as a stream and keep no more of it than a line, a row or one JSON value.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from aero_core.errors import FetchError
+from aero_core.models import Artifact, Rule
+from aero_local.digests import Multiset
+from aero_local.options import Options
+from aero_local.reading import LINE_LIMIT, pieces, whole_lines
+
+_DELIMITERS = ",;\t|"
+# ASCII alone: what Python takes for printable differs from one of its releases to the next.
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
+
+def fingerprint(artifact: Artifact, rule: Rule) -> str | None:
+    """Digest of what counts in a file; see `aero_core.hookspecs.aero_fingerprint`.
+
+    Raises:
+        InvalidValue: The rule has no such option, or not of that form.
+        FetchError: The rule cannot read the content.
+    """
+    digest = _RULES.get(rule.name)
+    if digest is None:
+        return None
+    try:
+        return digest(artifact, Options(rule))
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise FetchError(f"{artifact.path} cannot be read: {reason}") from problem
+
+
+def _bytes(artifact: Artifact, options: Options) -> str:
+    options.finish()
+    return artifact.checksum.rpartition(":")[2]
+
+
+def _json(artifact: Artifact, options: Options) -> str:
+    from aero_local import json_digest
+
+    pointers = json_digest.Pointers(options)
+    options.finish()
+    return json_digest.digest(artifact, pointers)
+
+
+def _text(artifact: Artifact, options: Options) -> str:
+    """Lines in order; left out are those in which an `ignore` expression is found."""
+    ignored = [_compiled(options, pattern) for pattern in options.texts("ignore", "an expression")]
+    options.finish()
+    digest = hashlib.sha256()
+    inside = False
+    for piece in pieces(artifact):
+        whole = not inside and (piece.endswith("\n") or len(piece) < LINE_LIMIT)
+        inside = not piece.endswith("\n")
+        # A line that is read in pieces is never ignored: an expression is for whole lines.
+        if whole and any(pattern.search(piece.rstrip("\n")) for pattern in ignored):
+            continue
+        digest.update(piece.encode("utf-8", "surrogatepass"))
+    if inside:
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _compiled(options: Options, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as problem:
+        raise options.wrong("ignore", pattern, f"a regular expression ({problem})") from None
+
+
+def _csv(artifact: Artifact, options: Options) -> str:
+    """Rows of cells; left out are the `ignore` columns, and with `any_order` the rows' order."""
+    ignored = frozenset(options.texts("ignore", "a column's name"))
+    any_order = options.flag("any_order")
+    delimiter = options.character("delimiter")
+    options.finish()
+    rows = _rows(artifact, delimiter)
+    header = next(rows, [])
+    kept = [at for at, name in enumerate(header) if name.strip() not in ignored]
+    select = _selection(header, kept)
+    digest = hashlib.sha256(_encode(select(header)).encode() + b"\n")
+    if any_order:
+        digest.update(Multiset(_encode(select(row)).encode() for row in rows).digest())
+    else:
+        for row in rows:
+            digest.update(_encode(select(row)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _selection(header: list[str], kept: list[int]) -> Callable[[list[str]], list[str]]:
+    """A function that leaves the ignored columns out of a row, whatever the row's length."""
+    width = len(header)
+    if len(kept) == width:
+        return lambda row: row
+    return lambda row: [row[at] for at in kept if at < len(row)] + row[width:]
+
+
+def _rows(artifact: Artifact, delimiter: str | None) -> Iterator[list[str]]:
+    """Rows with cells; blank lines between them say nothing."""
+    # The module's own limit of 128 KiB a cell is less than an outline on a map takes. It is the
+    # process's, and only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), LINE_LIMIT))
+    lines = whole_lines(artifact)
+    first = next(lines, None)
+    if first is None:
+        return
+    reader = csv.reader(_chain(first, lines), delimiter=delimiter or _likely_delimiter(first))
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as problem:
+            raise FetchError(
+                f"{artifact.path} is not CSV: {problem} in line {reader.line_num}; is a quote "
+                "left open?",
+                retryable=False,
+            ) from None
+        if row is None:
+            return
+        if row:
+            yield row
+
+
+def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _likely_delimiter(header: str) -> str:
+    """The delimiter that occurs most often in the header outside quotes; a comma if none does."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(_DELIMITERS, key=bare.count)
+
+
+_RULES: dict[str, Callable[[Artifact, Options], str]] = {
+    "bytes": _bytes,
+    "json": _json,
+    "csv": _csv,
+    "text": _text,
+}

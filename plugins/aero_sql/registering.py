@@ -1,0 +1,406 @@
+"""Registration: flows and their data, in one transaction."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+import sqlalchemy as sa
+
+from aero_core import policy, schedule
+from aero_core.converter import unstructure
+from aero_core.errors import RegistrationError
+from aero_core.models import (
+    CauseKind,
+    Change,
+    ChangeKind,
+    Flow,
+    FlowSpec,
+    FlowState,
+    Input,
+    Output,
+    Registration,
+    new_id,
+)
+from aero_sql import schema as t
+from aero_sql.base import Base
+from aero_sql.deciding import clear_queued, look_at
+from aero_sql.outbox import add_record
+from aero_sql.rows import flow_by_id, flow_of
+
+
+class _Undo(Exception):
+    """Ends a dry run: the transaction is rolled back."""
+
+    def __init__(self, changes: tuple[Change, ...]) -> None:
+        super().__init__()
+        self.changes = changes
+
+
+class Registering(Base):
+    """`register` and `set_flow_state`."""
+
+    def register(self, registration: Registration) -> tuple[Change, ...]:
+        policy.check_together(registration.specs)
+        try:
+            with self._db.write() as connection:
+                changes = _Registrar(connection, registration, self.now()).register()
+                if registration.dry_run:
+                    raise _Undo(changes)
+        except _Undo as undone:
+            changes = undone.changes
+        return changes
+
+    def set_flow_state(self, flow_id: str, state: FlowState, agent: str) -> Flow:
+        now = self.now()
+        with self._db.write() as connection:
+            flow = flow_by_id(connection, flow_id)
+            if flow.state is state:
+                return flow
+            values: dict[str, object] = {"state": state.value, "updated_at": now}
+            if state is FlowState.ACTIVE and flow.spec.schedule is not None:
+                values["next_tick"] = schedule.next_tick(flow.spec.schedule, flow.anchor or now, now, flow.id)
+            connection.execute(sa.update(t.flow).where(t.flow.c.id == flow_id).values(values))
+            if state is not FlowState.ACTIVE:
+                clear_queued(connection, [flow_id], now)
+            flow = flow_by_id(connection, flow_id)
+            look_at(connection, flow, now, CauseKind.INPUTS, agent)
+            if state is FlowState.DISABLED:
+                _record(connection, "retired", flow, now)
+            return flow
+
+
+class _Registrar:
+    """One registration at work."""
+
+    def __init__(self, connection: sa.Connection, registration: Registration, now: datetime) -> None:
+        self._connection, self._registration, self._now = connection, registration, now
+        self._old = self._known()
+
+    def register(self) -> tuple[Change, ...]:
+        specs = self._registration.specs
+        flows = [self._place(spec) for spec in specs]
+        gone = self._gone({flow_id for flow_id, _ in flows})
+        pruned = {flow.id for flow in gone} if self._registration.prune else set()
+        if pruned:
+            self._disable(gone)
+        made = [self._make_data(flow_id, spec) for (flow_id, _), spec in zip(flows, specs, strict=True)]
+        ready = [self._resolve(spec) for spec in made]
+        changes = [
+            self._save(flow_id, old, spec) for (flow_id, old), spec in zip(flows, ready, strict=True)
+        ]
+        self._refuse_cycles()
+        for change in changes:
+            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED):
+                look_at(
+                    self._connection,
+                    flow_by_id(self._connection, change.flow_id),
+                    self._now,
+                    CauseKind.REGISTERED,
+                    self._registration.agent,
+                )
+        left = [Change(ChangeKind.GONE, flow.name, flow_id=flow.id, disabled=flow.id in pruned) for flow in gone]
+        return (*changes, *left)
+
+    def _known(self) -> dict[tuple[str, str], Flow]:
+        rows = self._connection.execute(sa.select(t.flow).where(t.flow.c.project == self._registration.project))
+        flows = [flow_of(row) for row in rows]
+        return {(flow.spec.origin, flow.spec.name): flow for flow in flows}
+
+    def _place(self, spec: FlowSpec) -> tuple[str, Flow | None]:
+        """The flow's id, and the flow as it is: its own, or one that is adopted."""
+        old = self._old.get((spec.origin, spec.name))
+        if old is None and self._registration.adopt is not None:
+            old = self._old.pop((self._registration.adopt, spec.name), None)
+        if old is not None:
+            return old.id, old
+        flow_id = new_id()
+        now = self._now
+        self._connection.execute(
+            sa.insert(t.flow),
+            {
+                "id": flow_id,
+                "project": self._registration.project,
+                "origin": spec.origin,
+                "name": spec.name,
+                "namespace": spec.namespace,
+                "revision": 0,
+                "state": FlowState.ACTIVE.value,
+                "policy": int(spec.policy),
+                "spec": {},
+                "owner": self._registration.agent,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+        return flow_id, None
+
+    def _gone(self, kept: set[str]) -> list[Flow]:
+        origins = self._registration.origins
+        return sorted(
+            (
+                flow
+                for (origin, _), flow in self._old.items()
+                if origin in origins and flow.id not in kept and flow.state is not FlowState.DISABLED
+            ),
+            key=lambda flow: flow.name,
+        )
+
+    def _disable(self, flows: Sequence[Flow]) -> None:
+        ids = [flow.id for flow in flows]
+        self._connection.execute(
+            sa.update(t.flow)
+            .where(t.flow.c.id.in_(ids))
+            .values(state=FlowState.DISABLED.value, next_tick=None, updated_at=self._now)
+        )
+        clear_queued(self._connection, ids, self._now)
+        for flow in flows:
+            _record(self._connection, "retired", flow, self._now)
+
+    # Data
+
+    def _make_data(self, flow_id: str, spec: FlowSpec) -> FlowSpec:
+        outputs = tuple(self._output(flow_id, spec, output) for output in spec.outputs)
+        self._connection.execute(
+            sa.update(t.data)
+            .where(t.data.c.flow_id == flow_id, t.data.c.id.not_in([o.data_id for o in outputs]))
+            .values(flow_id=None)
+        )
+        return attrs.evolve(spec, outputs=outputs)
+
+    def _output(self, flow_id: str, spec: FlowSpec, output: Output) -> Output:
+        values = {
+            "kind": output.kind.value,
+            "description": spec.description,
+            "tags": list(spec.tags),
+            "source": None if spec.source is None else unstructure(spec.source),
+            "store": spec.store,
+            "rule": unstructure(spec.rule),
+            "flow_id": flow_id,
+        }
+        there = self._connection.execute(
+            sa.select(t.data.c.id, t.data.c.flow_id, t.flow.c.name.label("maker"), t.flow.c.origin, t.flow.c.state)
+            .select_from(t.data.outerjoin(t.flow, t.flow.c.id == t.data.c.flow_id))
+            .where(t.data.c.namespace == spec.namespace, t.data.c.name == output.data)
+        ).one_or_none()
+        if there is None:
+            data_id = new_id()
+            row = {"id": data_id, "namespace": spec.namespace, "name": output.data, "created_at": self._now}
+            self._connection.execute(sa.insert(t.data), {**row, "owner": self._registration.agent, **values})
+            return attrs.evolve(output, data_id=data_id)
+        if there.flow_id not in (None, flow_id) and there.state != FlowState.DISABLED.value:
+            hint = "rename one of them, or drop the other with --prune"
+            if there.maker == spec.name:
+                hint = f"rename one of them, or move it here with --adopt {there.origin}"
+            raise RegistrationError(
+                f"flow {spec.name!r}: data {output.data!r} is made by flow {there.maker!r} of {there.origin} already: {hint}"
+            )
+        self._connection.execute(sa.update(t.data).where(t.data.c.id == there.id).values(values))
+        return attrs.evolve(output, data_id=there.id)
+
+    # Inputs
+
+    def _resolve(self, spec: FlowSpec) -> FlowSpec:
+        return attrs.evolve(spec, inputs=tuple(self._input(spec, wanted) for wanted in spec.inputs))
+
+    def _input(self, spec: FlowSpec, wanted: Input) -> Input:
+        row = self._connection.execute(
+            sa.select(t.data.c.id, t.data.c.name).where(
+                sa.or_(
+                    t.data.c.id == wanted.data,
+                    sa.and_(t.data.c.namespace == spec.namespace, t.data.c.name == wanted.data),
+                )
+            )
+        ).first()
+        if row is None:
+            names = self._connection.execute(sa.select(t.data.c.name).limit(1000)).scalars().all()
+            near = difflib.get_close_matches(wanted.data, names, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`aero list data` lists what there is"
+            raise RegistrationError(f"flow {spec.name!r}: no data is {wanted.data!r}: {hint}")
+        if wanted.version is not None:
+            pinned = sa.select(t.version.c.number).where(
+                t.version.c.data_id == row.id, t.version.c.number == wanted.version
+            )
+            if self._connection.execute(pinned).first() is None:
+                raise RegistrationError(
+                    f"flow {spec.name!r}: {row.name}@{wanted.version} does not exist: `aero versions {row.name}` lists them"
+                )
+        return attrs.evolve(wanted, data=row.name, data_id=row.id)
+
+    def _refuse_cycles(self) -> None:
+        rows = self._connection.execute(
+            sa.select(t.flow_output.c.data_id.label("made"), t.flow_input.c.data_id.label("used"))
+            .select_from(
+                t.flow_output.join(t.flow_input, t.flow_input.c.flow_id == t.flow_output.c.flow_id).join(
+                    t.flow, t.flow.c.id == t.flow_output.c.flow_id
+                )
+            )
+            .where(t.flow.c.state != FlowState.DISABLED.value)
+        )
+        makes: dict[str, list[str]] = {}
+        for row in rows:
+            makes.setdefault(row.made, []).append(row.used)
+        cycle = policy.find_cycle(makes)
+        if cycle:
+            names = dict(
+                self._connection.execute(
+                    sa.select(t.data.c.id, t.data.c.name).where(t.data.c.id.in_(cycle))
+                ).all()
+            )
+            shown = " <- ".join(names[data_id] for data_id in cycle)
+            raise RegistrationError(
+                f"flows make a cycle: {shown}; a function that needs its own last output asks for it "
+                "with a parameter named `previous`"
+            )
+
+    # Flows
+
+    def _save(self, flow_id: str, old: Flow | None, spec: FlowSpec) -> Change:
+        if old is None:
+            return self._write(flow_id, None, spec, ChangeKind.NEW, ())
+        content, settings = policy.differences(old.spec, spec)
+        moved = ("file",) if old.spec.origin != spec.origin else ()
+        if content:
+            return self._write(flow_id, old, spec, ChangeKind.CHANGED, (*content, *settings, *moved))
+        if old.state is FlowState.DISABLED:
+            return self._write(flow_id, old, spec, ChangeKind.NEW, ("enabled again", *settings))
+        if settings or moved:
+            return self._write(flow_id, old, spec, ChangeKind.UPDATED, (*settings, *moved))
+        return Change(ChangeKind.UNCHANGED, spec.name, flow_id=flow_id)
+
+    def _write(
+        self, flow_id: str, old: Flow | None, spec: FlowSpec, kind: ChangeKind, fields: tuple[str, ...]
+    ) -> Change:
+        if kind is ChangeKind.UPDATED and old is not None and old.spec.function is not None:
+            # Equal code: what runs stays the archive of the revision.
+            spec = attrs.evolve(spec, function=old.spec.function)
+        revision = (old.revision if old else 0) + (kind is not ChangeKind.UPDATED)
+        state = old.state if old and old.state is not FlowState.DISABLED else FlowState.ACTIVE
+        anchor, next_tick = self._ticks(flow_id, old, spec, kind)
+        self._connection.execute(
+            sa.update(t.flow)
+            .where(t.flow.c.id == flow_id)
+            .values(
+                origin=spec.origin,
+                namespace=spec.namespace,
+                revision=revision,
+                state=state.value,
+                policy=int(spec.policy),
+                spec=unstructure(spec),
+                anchor=anchor,
+                next_tick=next_tick,
+                updated_at=self._now,
+            )
+        )
+        self._write_parts(flow_id, old, spec, self._pending(spec, kind, revision))
+        if kind is not ChangeKind.UPDATED:
+            self._write_revision(flow_id, revision, spec)
+        _record(self._connection, "registered", flow_by_id(self._connection, flow_id), self._now)
+        return Change(kind, spec.name, fields, flow_id)
+
+    def _ticks(
+        self, flow_id: str, old: Flow | None, spec: FlowSpec, kind: ChangeKind
+    ) -> tuple[datetime | None, datetime | None]:
+        if spec.schedule is None or not policy.starts_by_itself_at_ticks(spec.policy):
+            return None, None
+        enabled = old is not None and old.state is FlowState.DISABLED
+        if old is not None and not enabled and old.spec.schedule == spec.schedule and old.anchor is not None:
+            return old.anchor, old.next_tick or schedule.next_tick(spec.schedule, old.anchor, self._now, flow_id)
+        kept = old.anchor if old and old.spec.schedule and old.spec.schedule.seconds == spec.schedule.seconds else None
+        anchor = kept or self._now
+        # The first tick of a new interval flow is its registration, see `_pending`.
+        return anchor, schedule.next_tick(spec.schedule, anchor, self._now, flow_id)
+
+    def _pending(self, spec: FlowSpec, kind: ChangeKind, revision: int) -> int | None:
+        """The revision that the flow is due for now; None leaves things as they are."""
+        if kind is ChangeKind.UPDATED:
+            return None
+        if not policy.starts_by_itself(spec.policy):
+            return 0
+        if kind is ChangeKind.NEW:
+            waits = spec.schedule is not None and spec.schedule.cron is not None
+            return 0 if waits else revision
+        return revision if spec.rerun else 0
+
+    def _write_parts(self, flow_id: str, old: Flow | None, spec: FlowSpec, pending: int | None) -> None:
+        run = self._connection.execute
+        kept = {(i.parameter, i.item, i.data_id) for i in old.spec.inputs} if old else set()
+        before = dict(
+            run(
+                sa.select(t.argument_set.c.key, t.argument_set.c.pending_revision).where(
+                    t.argument_set.c.flow_id == flow_id
+                )
+            ).all()
+        )
+        for table in (t.flow_input, t.flow_output, t.argument_set):
+            run(sa.delete(table).where(table.c.flow_id == flow_id))
+        for place, given in enumerate(spec.inputs):
+            row = {"flow_id": flow_id, "position": place, "parameter": given.parameter, "item": given.item}
+            more = {"shape": given.shape.value, "data_id": given.data_id, "pinned": given.version, "mode": given.mode.value}
+            run(sa.insert(t.flow_input), {**row, **more})
+        for place, output in enumerate(spec.outputs):
+            row = {"flow_id": flow_id, "position": place, "key": output.key, "data_id": output.data_id}
+            run(sa.insert(t.flow_output), row)
+        for place, arguments in enumerate(spec.argument_sets):
+            due = before.get(arguments.key, 0) if pending is None else pending
+            row = {"flow_id": flow_id, "key": arguments.key, "position": place, "pending_revision": due}
+            run(sa.insert(t.argument_set), {**row, "kwargs": dict(arguments.kwargs)})
+            if old is not None and not spec.rerun:
+                self._consume_new(flow_id, arguments.key, spec, kept)
+
+    def _consume_new(self, flow_id: str, argument_set: str, spec: FlowSpec, kept: set[tuple[str, str, str]]) -> None:
+        """Without a rerun new inputs count as used at their latest."""
+        for given in spec.inputs:
+            if (given.parameter, given.item, given.data_id) in kept:
+                continue
+            latest = self._connection.execute(
+                sa.select(sa.func.max(t.version.c.number)).where(
+                    t.version.c.data_id == given.data_id, t.version.c.standing == "current"
+                )
+            ).scalar()
+            key = {"flow_id": flow_id, "argument_set": argument_set, "parameter": given.parameter, "item": given.item}
+            where = [t.consumed.c[name] == value for name, value in {**key, "data_id": given.data_id}.items()]
+            self._connection.execute(sa.delete(t.consumed).where(*where))
+            self._connection.execute(
+                sa.insert(t.consumed), {**key, "data_id": given.data_id, "consumed": latest or 0}
+            )
+
+    def _write_revision(self, flow_id: str, revision: int, spec: FlowSpec) -> None:
+        self._connection.execute(
+            sa.insert(t.flow_revision),
+            {
+                "flow_id": flow_id,
+                "revision": revision,
+                "spec": unstructure(spec),
+                "agent": self._registration.agent,
+                "created_at": self._now,
+            },
+        )
+        function = spec.function
+        if function is None:
+            return
+        known = sa.select(t.bundle.c.id).where(t.bundle.c.id == function.bundle_id)
+        if self._connection.execute(known).first() is None:
+            self._connection.execute(
+                sa.insert(t.bundle),
+                {
+                    "id": function.bundle_id,
+                    "digest": function.digest,
+                    "location": function.location,
+                    "size": function.size,
+                    "created_at": self._now,
+                },
+            )
+
+
+def _record(connection: sa.Connection, kind: str, flow: Flow, now: datetime) -> None:
+    payload = {
+        "flow": f"urn:uuid:{flow.id}",
+        "name": flow.name,
+        "revision": flow.revision,
+        "spec": unstructure(flow.spec),
+        "agent": flow.owner,
+    }
+    add_record(connection, kind, payload, now)

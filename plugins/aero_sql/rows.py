@@ -1,0 +1,167 @@
+"""From rows to models, and the statements that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from aero_core.converter import structure
+from aero_core.models import (
+    Cause,
+    Data,
+    DataKind,
+    Environment,
+    Failure,
+    Flow,
+    FlowSpec,
+    FlowState,
+    Generated,
+    InputShape,
+    Member,
+    Rule,
+    Run,
+    RunState,
+    Source,
+    Standing,
+    Step,
+    Used,
+    Version,
+)
+from aero_sql import schema as t
+
+LATEST_NUMBER = (
+    sa.select(sa.func.max(t.version.c.number))
+    .where(t.version.c.data_id == t.data.c.id, t.version.c.standing == Standing.CURRENT.value)
+    .scalar_subquery()
+    .label("latest")
+)
+DATA = sa.select(t.data, LATEST_NUMBER)
+RUN = sa.select(t.run, t.environment.c.content.label("environment")).select_from(
+    t.run.outerjoin(t.environment, t.environment.c.id == t.run.c.environment_id)
+)
+_USED = (
+    sa.select(t.run_used, t.data.c.name)
+    .join_from(t.run_used, t.data, t.data.c.id == t.run_used.c.data_id)
+    .where(t.run_used.c.run_id == sa.bindparam("run"))
+    .order_by(t.run_used.c.position)
+)
+_GENERATED = (
+    sa.select(t.run_generated, t.data.c.name)
+    .join_from(t.run_generated, t.data, t.data.c.id == t.run_generated.c.data_id)
+    .where(t.run_generated.c.run_id == sa.bindparam("run"))
+    .order_by(t.run_generated.c.position)
+)
+_RUN_BY_ID = RUN.where(t.run.c.id == sa.bindparam("run"))
+_FLOW_BY_ID = sa.select(t.flow).where(t.flow.c.id == sa.bindparam("flow"))
+
+
+def data_of(row: sa.Row[Any]) -> Data:
+    """A `Data` from a row of `DATA`."""
+    return Data(
+        id=row.id,
+        name=row.name,
+        namespace=row.namespace,
+        kind=DataKind(row.kind),
+        description=row.description,
+        tags=tuple(row.tags),
+        source=None if row.source is None else structure(row.source, Source),
+        store=row.store,
+        rule=structure(row.rule, Rule),
+        flow_id=row.flow_id,
+        owner=row.owner,
+        created_at=row.created_at,
+        latest=row.latest,
+    )
+
+
+def version_of(row: sa.Row[Any]) -> Version:
+    """A `Version` from its row."""
+    values = dict(row._mapping)
+    return Version(**{**values, "standing": Standing(values["standing"])})
+
+
+def member_of(row: sa.Row[Any]) -> Member:
+    """A `Member` from its row."""
+    return Member(**row._mapping)
+
+
+def flow_of(row: sa.Row[Any]) -> Flow:
+    """A `Flow` from its row."""
+    return Flow(
+        id=row.id,
+        spec=structure(row.spec, FlowSpec),
+        revision=row.revision,
+        state=FlowState(row.state),
+        anchor=row.anchor,
+        next_tick=row.next_tick,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        owner=row.owner,
+    )
+
+
+def flow_by_id(connection: sa.Connection, flow_id: str) -> Flow:
+    """The flow of an id that is known to be there."""
+    return flow_of(connection.execute(_FLOW_BY_ID, {"flow": flow_id}).one())
+
+
+def run_by_id(connection: sa.Connection, run_id: str) -> Run | None:
+    """A run with what it used and made."""
+    row = connection.execute(_RUN_BY_ID, {"run": run_id}).one_or_none()
+    return None if row is None else run_of(connection, row)
+
+
+def run_of(connection: sa.Connection, row: sa.Row[Any]) -> Run:
+    """A `Run` from a row of `RUN`."""
+    generated = tuple(
+        Generated(g.key, g.name, g.data_id, g.number, g.member, g.confirmed)
+        for g in connection.execute(_GENERATED, {"run": row.id})
+    )
+    return Run(
+        id=row.id,
+        flow_id=row.flow_id,
+        flow=row.flow,
+        revision=row.revision,
+        state=RunState(row.state),
+        cause=structure(row.cause, Cause),
+        argument_set=row.argument_set,
+        seq=row.seq,
+        attempt=row.attempt,
+        attempt_id=row.attempt_id,
+        fencing=row.fencing,
+        holder=row.holder,
+        handle=row.handle,
+        created_at=row.created_at,
+        not_before=row.not_before,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        cancel_requested=row.cancel_requested,
+        used=used_by(connection, row.id),
+        generated=generated,
+        steps=structure(row.steps or [], tuple[Step, ...], "steps"),
+        metrics=row.metrics or {},
+        environment=None if row.environment is None else structure(row.environment, Environment),
+        agent=row.agent,
+        error=None if row.error is None else structure(row.error, Failure),
+        log=row.log,
+    )
+
+
+def runs_of(connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> tuple[Run, ...]:
+    """Runs from rows of `RUN`."""
+    return tuple(run_of(connection, row) for row in list(rows))
+
+
+def used_by(connection: sa.Connection, run_id: str) -> tuple[Used, ...]:
+    """The versions that a run reads."""
+    return tuple(
+        Used(u.parameter, u.name, u.data_id, u.number, u.item, InputShape(u.shape))
+        for u in connection.execute(_USED, {"run": run_id})
+    )
+
+
+def in_some(column: sa.ColumnElement[Any], values: Sequence[str] | None) -> sa.ColumnElement[bool]:
+    """`column IN values`, or true without values."""
+    return sa.true() if values is None else column.in_(values)

@@ -1,0 +1,339 @@
+"""Runs on their way: queued, begun, held, handed back, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from aero_core import schedule
+from aero_core.catalog import Beat
+from aero_core.converter import unstructure
+from aero_core.errors import NotFound, RegistrationError, StaleRun
+from aero_core.models import (
+    ArgumentSet,
+    Cause,
+    CauseKind,
+    Claim,
+    Flow,
+    FlowState,
+    Holder,
+    Limits,
+    Run,
+    RunState,
+    Standing,
+    Used,
+    Version,
+)
+from aero_sql import schema as t
+from aero_sql.base import Base
+from aero_sql.deciding import add_run, argument_sets, due_now, input_states, live_run, tick
+from aero_sql.rows import flow_by_id, flow_of, in_some, member_of, run_by_id, used_by, version_of
+
+_QUEUED = RunState.QUEUED.value
+_RUNNING = RunState.RUNNING.value
+_ACTIVE = FlowState.ACTIVE.value
+_NOW = sa.bindparam("now", type_=t.Moment())
+
+_TICKS = sa.select(t.flow).where(t.flow.c.state == _ACTIVE, t.flow.c.next_tick <= _NOW)
+_READY = (t.run.c.state == _QUEUED) & (t.run.c.not_before <= _NOW)
+_FREED = (t.run.c.state == _RUNNING) & (t.run.c.released | (t.run.c.lease_until < _NOW))
+_HOLDERS = sa.select(t.holder).where(
+    t.holder.c.id.in_(sa.select(t.run.c.holder).where(t.run.c.state == _RUNNING, t.run.c.released.is_(False)))
+)
+_BUSY = (
+    sa.select(t.run.c.host, t.run.c.endpoint, sa.func.count().label("runs"))
+    .where(t.run.c.state == _RUNNING)
+    .group_by(t.run.c.host, t.run.c.endpoint)
+)
+_LATEST = (
+    sa.select(t.version)
+    .where(t.version.c.data_id == sa.bindparam("data"), t.version.c.standing == Standing.CURRENT.value)
+    .order_by(t.version.c.number.desc())
+    .limit(1)
+)
+_NUMBERED = sa.select(t.version).where(
+    t.version.c.data_id == sa.bindparam("data"), t.version.c.number == sa.bindparam("number")
+)
+_MEMBERS = sa.select(t.member).where(t.member.c.data_id == sa.bindparam("data"))
+_MEMBER_LATEST = (
+    sa.select(t.version)
+    .where(
+        t.version.c.data_id == sa.bindparam("data"),
+        t.version.c.member == sa.bindparam("member"),
+        t.version.c.standing == Standing.CURRENT.value,
+    )
+    .order_by(t.version.c.number.desc())
+    .limit(1)
+)
+
+
+class Running(Base):
+    """From a queued run to its claim, and all that may happen to it before its end."""
+
+    def queue(self, flow_id: str, cause: Cause, agent: str) -> tuple[Run, ...]:
+        now = self.now()
+        with self._db.write() as connection:
+            flow = flow_by_id(connection, flow_id)
+            if flow.state is not FlowState.ACTIVE:
+                raise RegistrationError(f"flow {flow.name!r} is {flow.state.value}: `aero resume {flow.name}` first")
+            if cause.kind is CauseKind.RETRY:
+                connection.execute(
+                    sa.update(t.consumed).where(t.consumed.c.flow_id == flow_id).values(attempted=None)
+                )
+            ids = [self._queue_one(connection, flow, key, cause, now, agent) for key, _ in argument_sets(connection, flow_id)]
+            return tuple(run for run_id in ids if (run := run_by_id(connection, run_id)) is not None)
+
+    def _queue_one(
+        self, connection: sa.Connection, flow: Flow, key: str, cause: Cause, now: datetime, agent: str
+    ) -> str:
+        missing = [s.data for s in input_states(connection, flow.id, key) if s.latest is None]
+        if missing:
+            raise RegistrationError(f"flow {flow.name!r} cannot run: {', '.join(missing)} has no version yet")
+        live = live_run(connection, flow.id, key)
+        if live is None:
+            return add_run(connection, flow, key, cause, now, agent)
+        due_now(connection, live.id, now)
+        return live.id
+
+    # Claiming
+
+    def begin(self, holder: Holder, limits: Limits, only: Collection[str] | None = None) -> tuple[Claim, ...]:
+        now = self.now()
+        chosen = None if only is None else sorted(only)
+        if limits.free < 1 or not self._anything(now, chosen):
+            return ()
+        with self._db.write() as connection:
+            self._tick_all(connection, now, chosen)
+            _know(connection, holder)
+            claims: list[Claim] = []
+            busy = _Busy(connection, limits)
+            while len(claims) < limits.free:
+                row = self._next(connection, now, chosen, busy)
+                if row is None:
+                    break
+                claims.append(self._claim(connection, row, holder, now))
+                busy.add(row.host, row.endpoint)
+            return tuple(claims)
+
+    def _anything(self, now: datetime, only: list[str] | None) -> bool:
+        """A look without a lock: an idle engine must not write."""
+        ticks = sa.select(sa.literal(1)).where(
+            t.flow.c.state == _ACTIVE, t.flow.c.next_tick <= _NOW, in_some(t.flow.c.id, only)
+        )
+        ready = sa.select(sa.literal(1)).where(_READY, in_some(t.run.c.flow_id, only))
+        freed = sa.select(sa.literal(1)).where(_FREED, in_some(t.run.c.flow_id, only))
+        with self._db.read() as connection:
+            return any(connection.execute(look.limit(1), {"now": now}).first() for look in (ticks, ready, freed))
+
+    def _tick_all(self, connection: sa.Connection, now: datetime, only: list[str] | None) -> None:
+        for row in connection.execute(_TICKS.where(in_some(t.flow.c.id, only)), {"now": now}).all():
+            flow = flow_of(row)
+            tick(connection, flow, now)
+            if flow.spec.schedule is not None:
+                following = schedule.next_tick(flow.spec.schedule, flow.anchor or now, now, flow.id)
+                connection.execute(sa.update(t.flow).where(t.flow.c.id == flow.id).values(next_tick=following))
+
+    def _next(
+        self, connection: sa.Connection, now: datetime, only: list[str] | None, busy: _Busy
+    ) -> sa.Row[Any] | None:
+        """The run to claim next: those of dead engines first, then the longest due."""
+        mine = in_some(t.run.c.flow_id, only)
+        freed = sa.select(t.run).where(_FREED, mine).order_by(t.run.c.seq).limit(1).with_for_update(skip_locked=True)
+        found = connection.execute(freed, {"now": now}).first()
+        if found is not None:
+            return found
+        ready = (
+            sa.select(t.run)
+            .where(_READY, mine, *busy.conditions())
+            .order_by(t.run.c.not_before, t.run.c.seq)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        return connection.execute(ready, {"now": now}).first()
+
+    def _claim(self, connection: sa.Connection, row: sa.Row[Any], holder: Holder, now: datetime) -> Claim:
+        flow = flow_by_id(connection, row.flow_id)
+        taken_over = row.state == _RUNNING
+        values: dict[str, object] = {
+            "state": _RUNNING,
+            "holder": holder.id,
+            "fencing": row.fencing + 1,
+            "released": False,
+            "lease_until": now + self._lease,
+        }
+        if not (taken_over and row.handle):
+            # A new launch gets a new id: the work of a dead engine may still be about to end.
+            values |= {"launches": row.launches + 1, "attempt_id": f"{row.id}.{row.launches + 1}", "handle": None}
+        if not taken_over:
+            values |= {
+                "attempt": row.attempt + 1,
+                "revision": flow.revision,
+                "started_at": now,
+                "error": None,
+            }
+        connection.execute(sa.update(t.run).where(t.run.c.seq == row.seq).values(values))
+        if taken_over or (row.attempt and row.revision == flow.revision):
+            used = tuple(_numbered(connection, u) for u in used_by(connection, row.id))
+        else:
+            used = self._fix_inputs(connection, row, flow)
+        run = run_by_id(connection, row.id)
+        if run is None:
+            raise StaleRun(f"run {row.id} is gone")
+        arguments = next(s for s in flow.spec.argument_sets if s.key == row.argument_set)
+        return self._complete(connection, run, flow, arguments, used, taken_over)
+
+    def _fix_inputs(self, connection: sa.Connection, row: sa.Row[Any], flow: Flow) -> tuple[Version, ...]:
+        """Save which versions the run reads: from now on they are the same, whatever comes."""
+        connection.execute(sa.delete(t.run_used).where(t.run_used.c.run_id == row.id))
+        found: list[Version] = []
+        for place, given in enumerate(flow.spec.inputs):
+            if given.version is None:
+                version = version_of(connection.execute(_LATEST, {"data": given.data_id}).one())
+            else:
+                wanted = {"data": given.data_id, "number": given.version}
+                version = version_of(connection.execute(_NUMBERED, wanted).one())
+            found.append(version)
+            key = {"run_id": row.id, "position": place, "parameter": given.parameter, "item": given.item}
+            value = {"shape": given.shape.value, "data_id": given.data_id, "number": version.number}
+            connection.execute(sa.insert(t.run_used), {**key, **value})
+        return tuple(found)
+
+    def _complete(
+        self,
+        connection: sa.Connection,
+        run: Run,
+        flow: Flow,
+        arguments: ArgumentSet,
+        used: tuple[Version, ...],
+        taken_over: bool,
+    ) -> Claim:
+        members = []
+        latest: list[Version] = []
+        for output in flow.spec.outputs:
+            if flow.spec.source is not None:
+                members += [member_of(row) for row in connection.execute(_MEMBERS, {"data": output.data_id})]
+            keys = {m.key for m in members if m.data_id == output.data_id} | {arguments.key}
+            for key in sorted(keys):
+                row = connection.execute(_MEMBER_LATEST, {"data": output.data_id, "member": key}).one_or_none()
+                if row is not None:
+                    latest.append(version_of(row))
+        return Claim(run, flow, arguments, used, tuple(latest), tuple(members), taken_over)
+
+    # Holding
+
+    def launched(self, run_id: str, fencing: int, handle: str) -> None:
+        with self._db.write(wake=False) as connection:
+            held = sa.update(t.run).where(t.run.c.id == run_id, t.run.c.fencing == fencing, t.run.c.state == _RUNNING)
+            if connection.execute(held.values(handle=handle)).rowcount != 1:
+                raise StaleRun(f"run {run_id} was taken over")
+
+    def heartbeat(self, holder: Holder, run_ids: Collection[str]) -> Beat:
+        until = self.now() + self._lease
+        with self._db.write(wake=False) as connection:
+            mine = sa.select(t.run.c.id, t.run.c.cancel_requested).where(
+                t.run.c.id.in_(list(run_ids)), t.run.c.holder == holder.id, t.run.c.state == _RUNNING
+            )
+            rows = connection.execute(mine).all()
+            held = [row.id for row in rows]
+            connection.execute(sa.update(t.run).where(t.run.c.id.in_(held)).values(lease_until=until))
+        return Beat(
+            cancel=frozenset(row.id for row in rows if row.cancel_requested), lost=frozenset(run_ids) - frozenset(held)
+        )
+
+    def holders(self) -> tuple[Holder, ...]:
+        with self._db.read() as connection:
+            return tuple(Holder(**row._mapping) for row in connection.execute(_HOLDERS))
+
+    def release(self, holder_id: str) -> int:
+        with self._db.write() as connection:
+            held = sa.update(t.run).where(t.run.c.holder == holder_id, t.run.c.state == _RUNNING)
+            freed: int = connection.execute(held.values(released=True)).rowcount
+            connection.execute(sa.delete(t.holder).where(t.holder.c.id == holder_id))
+            return freed
+
+    def hand_back(self, run_id: str, fencing: int) -> None:
+        now = self.now()
+        with self._db.write() as connection:
+            row = connection.execute(
+                sa.select(t.run).where(t.run.c.id == run_id, t.run.c.fencing == fencing, t.run.c.state == _RUNNING)
+            ).one_or_none()
+            if row is None:
+                raise StaleRun(f"run {run_id} was taken over")
+            flow = flow_by_id(connection, row.flow_id)
+            values: dict[str, object] = {"holder": None, "handle": None, "lease_until": None}
+            if row.cancel_requested or flow.state is not FlowState.ACTIVE:
+                values |= {"state": RunState.CANCELLED.value, "ended_at": now}
+            else:
+                values |= {"state": _QUEUED, "attempt": row.attempt - 1, "not_before": now, "started_at": None}
+                connection.execute(sa.delete(t.run_used).where(t.run_used.c.run_id == run_id))
+            connection.execute(sa.update(t.run).where(t.run.c.seq == row.seq).values(values))
+
+    def cancel(self, run_id: str, agent: str) -> Run:
+        now = self.now()
+        with self._db.write() as connection:
+            ended = {"state": RunState.CANCELLED.value, "ended_at": now}
+            where = t.run.c.id == run_id
+            connection.execute(sa.update(t.run).where(where, t.run.c.state == _QUEUED).values(ended))
+            connection.execute(sa.update(t.run).where(where, t.run.c.state == _RUNNING).values(cancel_requested=True))
+            run = run_by_id(connection, run_id)
+            if run is None:
+                raise NotFound(f"no run is {run_id}")
+            return run
+
+    # Waiting
+
+    def next_due(self, only: Collection[str] | None = None) -> datetime | None:
+        chosen = None if only is None else sorted(only)
+        mine = in_some(t.run.c.flow_id, chosen)
+        looks = (
+            sa.select(sa.func.min(t.run.c.not_before)).where(t.run.c.state == _QUEUED, mine),
+            sa.select(sa.func.min(t.run.c.lease_until)).where(t.run.c.state == _RUNNING, mine),
+            sa.select(sa.func.min(t.flow.c.next_tick)).where(t.flow.c.state == _ACTIVE, in_some(t.flow.c.id, chosen)),
+        )
+        with self._db.read() as connection:
+            times = [connection.execute(look).scalar() for look in looks]
+        return min((moment for moment in times if moment is not None), default=None)
+
+    def position(self) -> int:
+        return self._db.position()
+
+    def wait(self, since: int, timeout: float) -> int:
+        return self._db.wait(since, timeout)
+
+
+class _Busy:
+    """How many runs are under way by host and endpoint, and which of those take no more."""
+
+    def __init__(self, connection: sa.Connection, limits: Limits) -> None:
+        self._limits = limits
+        self._hosts: dict[str, int] = {}
+        self._endpoints: dict[str, int] = {}
+        for row in connection.execute(_BUSY):
+            self.add(row.host, row.endpoint, row.runs)
+
+    def add(self, host: str, endpoint: str, runs: int = 1) -> None:
+        self._hosts[host] = self._hosts.get(host, 0) + runs
+        self._endpoints[endpoint] = self._endpoints.get(endpoint, 0) + runs
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        full_hosts = _full({k: v for k, v in self._hosts.items() if k}, self._limits.host)
+        full_endpoints = _full(self._endpoints, self._limits.endpoint)
+        return [t.run.c.host.not_in(full_hosts), t.run.c.endpoint.not_in(full_endpoints)]
+
+
+def _full(counts: dict[str, int], limit: int | None) -> list[str]:
+    return [] if limit is None else sorted(name for name, runs in counts.items() if runs >= limit)
+
+
+def _numbered(connection: sa.Connection, used: Used) -> Version:
+    return version_of(connection.execute(_NUMBERED, {"data": used.data_id, "number": used.number}).one())
+
+
+def _know(connection: sa.Connection, holder: Holder) -> None:
+    """Note an engine at its first claim."""
+    there = sa.select(t.holder.c.id).where(t.holder.c.id == holder.id)
+    if connection.execute(there).first() is None:
+        connection.execute(sa.insert(t.holder), unstructure(holder))

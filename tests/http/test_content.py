@@ -1,0 +1,189 @@
+"""Media type, charset, suffix, content codings."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+from aero_core.errors import FetchError
+from aero_core.testing.fetching import Fetcher, checksum
+from aero_core.testing.servers import Reply, WebServer
+from aero_http.content import Description, describe
+
+URL = "http://host/data"
+OCTETS = "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("header", "url", "head", "found"),
+    [
+        ("text/csv", URL, b"a,b\n", ("text/csv", "utf-8", ".csv")),
+        ("Text/CSV; Charset=ISO-8859-1", URL, b"a", ("text/csv", "iso8859-1", ".csv")),
+        ('text/csv; charset="utf-8"; header=present', URL, b"a", ("text/csv", "utf-8", ".csv")),
+        ("text/csv; charset=nonsense", URL, b"a", ("text/csv", "utf-8", ".csv")),
+        ("text/csv; charset=hex", URL, b"a", ("text/csv", "utf-8", ".csv")),
+        ("text/plain", URL + ".csv", b"a", ("text/plain", "utf-8", ".csv")),
+        ("text/csv", URL, b"gr\xf6\xdfe", ("text/csv", None, ".csv")),
+        ("text/csv", URL, "größe".encode(), ("text/csv", "utf-8", ".csv")),
+        ("text/csv", URL, "größe".encode()[:-3], ("text/csv", "utf-8", ".csv")),
+        ("text/csv", URL, b"\xef\xbb\xbfa", ("text/csv", "utf-8-sig", ".csv")),
+        ("text/csv", URL, "a".encode("utf-16"), ("text/csv", "utf-16", ".csv")),
+        ("text/csv", URL, "a".encode("utf-32"), ("text/csv", "utf-32", ".csv")),
+        ("application/json", URL, b"{}", ("application/json", "utf-8", ".json")),
+        ("application/geo+json", URL, b"{}", ("application/geo+json", "utf-8", ".geojson")),
+        ("image/png", URL, b"x", ("image/png", None, ".png")),
+        ("x/unheard-of", URL, b"x", ("x/unheard-of", None, "")),
+        ("", URL + ".csv", b"a", ("text/csv", "utf-8", ".csv")),
+        (OCTETS, URL + ".csv", b"a", ("text/csv", "utf-8", ".csv")),
+        ("", URL + ".csv.gz", b"x", ("application/gzip", None, ".csv.gz")),
+        ("", URL + ".xlsx", b"PK\x03\x04", (
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", None, ".xlsx")),
+        ("", URL, b"PK\x03\x04", ("application/zip", None, ".zip")),
+        ("", URL, b"\x1f\x8bx", ("application/gzip", None, ".gz")),
+        ("", URL, b"%PDF-1.7", ("application/pdf", None, ".pdf")),
+        ("", URL, b"PAR1", ("application/vnd.apache.parquet", None, ".parquet")),
+        ("", URL, b" <!DOCTYPE html>", ("text/html", "utf-8", ".html")),
+        ("", URL, b"<?xml version='1.0'?>", ("application/xml", "utf-8", ".xml")),
+        ("", URL, b"words", ("text/plain", "utf-8", ".txt")),
+        ("", URL, b"\x00\x01", (OCTETS, None, "")),
+        ("", URL, b"", (OCTETS, None, "")),
+    ],
+)  # fmt: skip
+def test_describe(header: str, url: str, head: bytes, found: tuple[str, str | None, str]) -> None:
+    headers = {"Content-Type": header} if header else {}
+    assert describe(headers, url, url, head) == Description(*found)
+
+
+@pytest.mark.parametrize(
+    ("path", "suffix"),
+    [
+        ("a.csv", ".csv"),
+        ("a.CSV", ".CSV"),
+        ("a.csv?x=y.json#z.png", ".csv"),
+        ("a.tar.gz", ".tar.gz"),
+        ("a.b.c.nc", ".nc"),
+        ("a.gz", ".gz"),
+        ("v1.2", ""),
+        ("v1.2.gz", ".gz"),
+        ("a.h5", ".h5"),
+        (".hidden", ""),
+        ("a.csv/", ""),
+        ("a.%63sv", ".csv"),
+        ("a.csv%2F..%2Fx", ""),
+        ("a.c%00sv", ""),
+        ("a.way-too-long-for-a-suffix", ""),
+        ("get.php", ""),
+        ("a.größe", ""),
+        ("", ""),
+    ],
+)
+def test_suffix_of_the_url(path: str, suffix: str) -> None:
+    url = f"http://host/{path}"
+    assert describe({"Content-Type": "x/unheard-of"}, url, url, b"").suffix == suffix
+
+
+@pytest.mark.parametrize(
+    ("disposition", "suffix"),
+    [
+        ("attachment; filename=cases.csv", ".csv"),
+        ('attachment; filename="two words.csv"', ".csv"),
+        ("attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe.csv", ".csv"),
+        ('attachment; filename="../../etc/passwd"', ""),
+        ('attachment; filename="/etc/cron.d/x.sh"', ".sh"),
+        ('attachment; filename="..\\\\..\\\\x.exe"', ".exe"),
+        ('attachment; filename="x.csv\x00.sh"', ".sh"),
+        ('attachment; filename="x.c/sv"', ""),
+        ('attachment; filename="x.$(rm -rf)"', ""),
+        ('attachment; filename="' + "x" * 5000 + '.csv"', ""),
+        ("attachment; filename*=nonsense''x.csv", ".csv"),
+        ("attachment; filename*0*=a''b; filename*1=.csv", ".csv"),
+        ("attachment; filename*", ""),
+        (";;;===", ""),
+    ],
+)
+def test_suffix_of_a_proposed_name(disposition: str, suffix: str) -> None:
+    headers = {"Content-Type": "x/unheard-of", "Content-Disposition": disposition}
+    assert describe(headers, URL, URL, b"").suffix == suffix
+
+
+def test_a_hostile_name_writes_nowhere(fetch: Fetcher, server: WebServer) -> None:
+    headers = {"Content-Disposition": 'attachment; filename="../../../evil.csv"'}
+    target = fetch.target()
+    found = fetch.new(server.publish("data", b"1", headers=headers), target=target)
+    assert found.artifact.suffix == ".csv"
+    assert [path.name for path in target.parent.parent.rglob("*") if path.is_file()] == ["target"]
+
+
+def packed_raw(content: bytes) -> bytes:
+    packer = zlib.compressobj()
+    return packer.compress(content) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("X-GZip", gzip.compress),
+        ("gzip", lambda content: gzip.compress(content[:9]) + gzip.compress(content[9:])),
+        ("deflate", packed_raw),
+    ],
+)
+def test_a_coding_that_nobody_asked_for_is_undone(
+    fetch: Fetcher, server: WebServer, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    content = b"1,2,3\n" * 1_000_000
+    headers = {"Content-Encoding": coding}
+    url = server.publish("a.csv", pack(content), headers=headers, etag='"1"')
+    server.script("a.csv", Reply(cut=100))
+    artifact = fetch.new(url).artifact
+    assert (artifact.checksum, artifact.size) == (checksum(content), len(content))
+
+
+def test_a_packed_file_stays_packed(fetch: Fetcher, server: WebServer) -> None:
+    packed = gzip.compress(b"1")
+    url = server.publish("a.csv.gz", packed, headers={"Content-Encoding": "gzip"})
+    assert fetch.new(url).artifact.checksum == checksum(packed)
+
+
+def test_a_bomb_meets_the_limit(fetch: Fetcher, server: WebServer) -> None:
+    packed = gzip.compress(bytes(50_000_000))
+    url = server.publish("a.csv", packed, headers={"Content-Encoding": "gzip"})
+    target = fetch.target()
+    with pytest.raises(FetchError, match="limit of 2 MB"):
+        fetch(url, limit=2_000_000, target=target)
+    assert target.stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("body", [b"not compressed at all", gzip.compress(b"1" * 999)[:-9]])
+def test_a_broken_coding_is_an_error(
+    fetcher: Callable[..., Fetcher], server: WebServer, body: bytes
+) -> None:
+    url = server.publish("a.csv", body, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(FetchError, match="compress") as caught:
+        fetcher(retries=0)(url)
+    assert caught.value.retryable
+
+
+def test_an_unknown_coding_is_refused(fetch: Fetcher, server: WebServer) -> None:
+    url = server.publish("a.csv", b"1", headers={"Content-Encoding": "br"})
+    with pytest.raises(FetchError, match="Content-Encoding") as caught:
+        fetch(url)
+    assert not caught.value.retryable
+
+
+def test_an_empty_body_needs_no_coding(fetch: Fetcher, server: WebServer) -> None:
+    url = server.publish("a.csv", b"", headers={"Content-Encoding": "gzip"})
+    assert fetch.new(url).artifact.size == 0
+
+
+@pytest.mark.parametrize("length", ["nonsense", None])
+def test_a_body_without_a_length_ends_with_the_connection(
+    fetch: Fetcher, server: WebServer, length: str | None
+) -> None:
+    line = f"Content-Length: {length}\r\n" if length else ""
+    raw = f"HTTP/1.1 200 OK\r\n{line}Connection: close\r\n\r\n12345".encode()
+    url = server.script("a.csv", Reply(raw=raw))
+    assert fetch.new(url).artifact.checksum == checksum(b"12345")
