@@ -39,6 +39,7 @@ from aero_core.models import (
     Explanation,
     FailedAttempt,
     Flow,
+    FlowSpec,
     FlowState,
     Holder,
     Limits,
@@ -267,6 +268,10 @@ class Catalog(ABC):
         self, after: str | None = None, limit: int = PAGE, origin: str | None = None, data_id: str | None = None
     ) -> Page[Flow]:
         """Flows by name and id; of one origin; or those that read one data. Disabled ones included."""
+
+    @abstractmethod
+    def revision(self, flow_id: str, number: int) -> FlowSpec:
+        """What a flow was at one revision: the code, kwargs and inputs that a run of then had. Raises NotFound."""
 
     @abstractmethod
     def run(self, ref: str) -> Run:

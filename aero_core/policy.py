@@ -46,7 +46,8 @@ def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool 
     if missing:
         return Decision(False, reason=f"waits for a first version of {_listed(missing)}")
     if revision_due:
-        return Decision(True, reason="is new, or changed")
+        new = [f"{state.data}@{state.latest}" for state in inputs if not state.pinned and (state.latest or 0) > state.consumed]
+        return Decision(True, tuple(new), "is new, or changed")
     if policy not in (PolicyEnum.ANY, PolicyEnum.ALL):
         return Decision(False, reason=_REASONS[policy])
     free = [state for state in inputs if not state.pinned]

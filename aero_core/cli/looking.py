@@ -128,16 +128,17 @@ def _list_runs(aero: api.Aero, limit: int | None, form: str) -> None:
 
 def _list_provenance(aero: api.Aero, limit: int | None, form: str) -> None:
     done = aero.runs(states=(RunState.SUCCEEDED, RunState.UNCHANGED))
-    bundles: dict[str, str | None] = {}
+    bundles: dict[tuple[str, int], str | None] = {}
 
     def records() -> Iterator[Provenance]:
         for run in done:
             if run.used or run.generated:
-                if run.flow_id not in bundles:
-                    function = aero.catalog.flow(run.flow_id).spec.function
-                    bundles[run.flow_id] = function.bundle_id if function else None
+                revision = (run.flow_id, run.revision)
+                if revision not in bundles:
+                    function = aero.catalog.revision(*revision).function
+                    bundles[revision] = function.bundle_id if function else None
                 yield Provenance(
-                    run.id, run.flow, run.agent, run.used, run.generated, bundles[run.flow_id], run.environment, run.steps
+                    run.id, run.flow, run.agent, run.used, run.generated, bundles[revision], run.environment, run.steps
                 )
 
     emit(
@@ -189,7 +190,7 @@ def show(settings: Settings, ref: str, kind: str | None, form: str) -> None:
         elif isinstance(found, Flow):
             emit_one(found, form, lambda: _flow_lines(found))
         else:
-            emit_one(found, form, lambda: _run_lines(found))
+            emit_one(found, form, lambda: _run_lines(aero, found))
 
 
 def _find(aero: api.Aero, ref: str, kind: str | None) -> Data | Flow | Run:
@@ -255,7 +256,8 @@ def _input(parameter: str, item: str, data: str, version: int | None) -> str:
     return f"{name} = {data}" + (f"@{version}" if version else "")
 
 
-def _run_lines(run: Run) -> Iterator[tuple[str, str]]:
+def _run_lines(aero: api.Aero, run: Run) -> Iterator[tuple[str, str]]:
+    spec = aero.catalog.revision(run.flow_id, run.revision)
     yield "run", run.id
     yield "flow", f"{run.flow}, revision {run.revision}"
     yield "state", run.state.value
@@ -266,6 +268,11 @@ def _run_lines(run: Run) -> Iterator[tuple[str, str]]:
     yield "ended", f"{when(run.ended_at)} UTC" if run.ended_at else ""
     yield "used", "\n".join(f"{_input(u.parameter, u.item, u.data, u.number)}" for u in run.used)
     yield "generated", _versions_of(run.generated)
+    if spec.function is not None:
+        yield "function", f"{spec.function.name} in {spec.function.entry}"
+        yield "digest", spec.function.digest
+        yield "bundle", spec.function.location
+    yield "kwargs", "\n".join(pairs_of(s.kwargs) for s in spec.argument_sets if s.key == run.argument_set)
     yield "steps", "\n".join(f"{s.name} {took((s.ended_at - s.started_at).total_seconds())}" for s in run.steps)
     yield "agent", run.agent or ""
     if run.environment:

@@ -125,6 +125,8 @@ def size_of(size: int | None) -> str:
 
 def took(seconds: float) -> str:
     """A duration for people."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 

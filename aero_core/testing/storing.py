@@ -98,9 +98,7 @@ class StoreContract:
         return location
 
     @pytest.mark.parametrize("content", [b"", b"one\n", bytes(range(256)) * 5000])
-    def test_comes_back_as_it_was(
-        self, hooks: Any, place: Any, tmp_path: Path, content: bytes
-    ) -> None:
+    def test_comes_back_as_it_was(self, hooks: Any, place: Any, tmp_path: Path, content: bytes) -> None:
         artifact = artifact_of(tmp_path / "new", content)
         back = _round_trip(hooks, artifact, place(artifact), tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == content
@@ -117,12 +115,8 @@ class StoreContract:
         back = _retrieve(hooks, Location(url, "test", options), tmp_path / "back")
         assert back.checksum == artifact.checksum
 
-    @pytest.mark.parametrize(
-        "name", ["with blank", "100%", "ümläut", "a#b?c", "-dash", "new\nline"]
-    )
-    def test_local_names_may_be_odd(
-        self, hooks: Any, place: Any, tmp_path: Path, name: str
-    ) -> None:
+    @pytest.mark.parametrize("name", ["with blank", "100%", "ümläut", "a#b?c", "-dash", "new\nline"])
+    def test_local_names_may_be_odd(self, hooks: Any, place: Any, tmp_path: Path, name: str) -> None:
         artifact = artifact_of(tmp_path / name, b"odd")
         _round_trip(hooks, artifact, place(artifact), tmp_path / f"back {name}")
         assert (tmp_path / f"back {name}").read_bytes() == b"odd"
@@ -140,9 +134,7 @@ class StoreContract:
         _store(hooks, artifact, place(artifact))
         assert (tmp_path / "new").read_bytes() == b"still here"
 
-    def test_writing_to_the_artifact_later_harms_nothing(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_writing_to_the_artifact_later_harms_nothing(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = artifact_of(tmp_path / "new", b"stored")
         _store(hooks, artifact, place(artifact))
         with (tmp_path / "new").open("r+b") as file:
@@ -150,17 +142,13 @@ class StoreContract:
         _retrieve(hooks, place(artifact), tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == b"stored"
 
-    def test_writing_to_what_was_retrieved_harms_nothing(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_writing_to_what_was_retrieved_harms_nothing(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = artifact_of(tmp_path / "new", b"stored")
         _round_trip(hooks, artifact, place(artifact), tmp_path / "back")
         (tmp_path / "back").write_bytes(b"mine")
         assert _retrieve(hooks, place(artifact), tmp_path / "more").checksum == artifact.checksum
 
-    def test_content_that_is_not_the_artifacts_is_refused(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_content_that_is_not_the_artifacts_is_refused(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = artifact_of(tmp_path / "new", b"promised")
         (tmp_path / "new").write_bytes(b"not this")
         with pytest.raises(StoreError) as caught:
@@ -181,9 +169,7 @@ class StoreContract:
         assert hooks.aero_delete(location=place(artifact)) is True
         _assert_nothing(hooks, place(artifact), tmp_path)
 
-    def test_deleting_twice_or_nothing_is_no_error(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_deleting_twice_or_nothing_is_no_error(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = artifact_of(tmp_path / "new", b"gone")
         assert hooks.aero_delete(location=place(artifact)) is True
         assert hooks.aero_delete(location=place(artifact)) is True
@@ -196,9 +182,7 @@ class StoreContract:
         hooks.aero_delete(location=place(one))
         assert _retrieve(hooks, place(other), tmp_path / "back").checksum == other.checksum
 
-    def test_can_be_stored_again_after_a_delete(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_can_be_stored_again_after_a_delete(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = artifact_of(tmp_path / "new", b"phoenix")
         _store(hooks, artifact, place(artifact))
         hooks.aero_delete(location=place(artifact))
@@ -223,9 +207,7 @@ class StoreContract:
         _store(hooks, artifact, place(artifact, "aaaab"))
         assert [item.url for item in _listed(hooks, f"{base}/aaaa", options)] == [mine]
 
-    def test_an_empty_listing_is_no_error(
-        self, hooks: Any, base: str, options: Mapping[str, JSON]
-    ) -> None:
+    def test_an_empty_listing_is_no_error(self, hooks: Any, base: str, options: Mapping[str, JSON]) -> None:
         assert _listed(hooks, f"{base}/nothing", options) == []
 
     def test_tells_its_progress(self, hooks: Any, place: Any, tmp_path: Path) -> None:
@@ -240,9 +222,7 @@ class StoreContract:
             assert done == sorted(done)
             assert done[-1] == artifact.size
 
-    def test_what_progress_raises_passes_through(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_what_progress_raises_passes_through(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = artifact_of(tmp_path / "new", b"p" * 3_000_000)
         with pytest.raises(_Stop):
             _store(hooks, artifact, place(artifact), _stop)
@@ -256,9 +236,7 @@ class StoreContract:
         link = hooks.aero_link(location=place(artifact), seconds=60)
         assert link is None or ":" in link
 
-    def test_memory_does_not_grow_with_the_file(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_memory_does_not_grow_with_the_file(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         artifact = _large(tmp_path / "large")
         tracemalloc.start()
         try:
@@ -282,9 +260,7 @@ class StoreContract:
             assert back.checksum == artifact.checksum
         assert len(_listed(hooks, base, options)) == len(artifacts)
 
-    def test_a_kill_in_the_middle_leaves_nothing_partial(
-        self, hooks: Any, place: Any, tmp_path: Path
-    ) -> None:
+    def test_a_kill_in_the_middle_leaves_nothing_partial(self, hooks: Any, place: Any, tmp_path: Path) -> None:
         if not self.shared:
             pytest.skip("the store belongs to one process")
         artifact = artifact_of(tmp_path / "new", b"k" * 20_000_000)
@@ -302,15 +278,11 @@ def _stop(done: int, total: int | None) -> None:
     raise _Stop
 
 
-def _store(
-    hooks: Any, artifact: Artifact, location: Location, progress: Progress = no_progress
-) -> Any:
+def _store(hooks: Any, artifact: Artifact, location: Location, progress: Progress = no_progress) -> Any:
     return hooks.aero_store(artifact=artifact, location=location, progress=progress)
 
 
-def _retrieve(
-    hooks: Any, location: Location, target: Path, progress: Progress = no_progress
-) -> Artifact:
+def _retrieve(hooks: Any, location: Location, target: Path, progress: Progress = no_progress) -> Artifact:
     back = hooks.aero_retrieve(location=location, target=target, progress=progress)
     assert isinstance(back, Artifact)
     return back
@@ -350,8 +322,7 @@ class _Children:
         # Kept: a process lets go of its arguments when it is started, before it has taken them.
         self._barrier = context.Barrier(count)
         self._processes = [
-            context.Process(target=target, args=(self._barrier, self._answers, *arguments))
-            for _ in range(count)
+            context.Process(target=target, args=(self._barrier, self._answers, *arguments)) for _ in range(count)
         ]
 
     def __enter__(self) -> list[str]:
@@ -381,9 +352,7 @@ def _store_all(
         answers.put("done")
 
 
-def _kill_while_storing(
-    make_plugin: Callable[[], object], artifact: Artifact, location: Location
-) -> None:
+def _kill_while_storing(make_plugin: Callable[[], object], artifact: Artifact, location: Location) -> None:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_store_and_hang, args=(there, make_plugin, artifact, location))

@@ -36,9 +36,7 @@ _PREFERRED = {
     "text/plain": ".txt",
     "text/xml": ".xml",
 }
-_VAGUE = frozenset(
-    {"", "application/octet-stream", "binary/octet-stream", "application/x-download"}
-)
+_VAGUE = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-download"})
 _TEXTUAL = re.compile(r"text/.*|.*[/+](json|xml|javascript|x-ndjson|yaml|csv)")
 #: Two letters or digits and a letter at least: `.2` of `v1.2` is no suffix.
 _SUFFIX = re.compile(r"\.(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{1,10}")

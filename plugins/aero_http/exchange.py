@@ -78,9 +78,7 @@ def own_headers(member: SourceMember) -> dict[str, str]:
         if name != "headers":
             raise cannot(member.url, f"there is no source option {name!r}", retryable=False)
     headers = member.options.get("headers", {})
-    if not isinstance(headers, Mapping) or not all(
-        isinstance(part, str) for pair in headers.items() for part in pair
-    ):
+    if not isinstance(headers, Mapping) or not all(isinstance(part, str) for pair in headers.items() for part in pair):
         raise cannot(member.url, "the source option 'headers' maps text to text", retryable=False)
     for name in headers:
         # What requests makes of other text is an error that speaks of something else.
@@ -125,9 +123,7 @@ def ask(
     raise cannot(url, f"it redirects more than {settings.redirects} times", retryable=False)
 
 
-def _send(
-    session: requests.Session, url: str, headers: Mapping[str, str], settings: Settings
-) -> requests.Response:
+def _send(session: requests.Session, url: str, headers: Mapping[str, str], settings: Settings) -> requests.Response:
     merged = CaseInsensitiveDict(session.headers)
     merged.update(headers)
     try:

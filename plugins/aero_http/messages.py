@@ -22,6 +22,7 @@ from aero_core.errors import ContentGone, FetchError
 from aero_http.settings import Settings
 from aero_http.urls import shown
 
+_FOREVER = 10.0**9
 _AGAIN = frozenset({202, 408, 425, 429})
 _HINTS = {
     202: "the content is still being prepared",
@@ -64,9 +65,7 @@ def raised(error: FetchError, wait: float | None = None) -> Exception:
     return Interrupted(error, wait) if error.retryable else error
 
 
-def unwanted_status(
-    url: str, status: int, headers: Message | dict[str, str], *, withheld: bool = False
-) -> Exception:
+def unwanted_status(url: str, status: int, headers: Message | dict[str, str], *, withheld: bool = False) -> Exception:
     """What to raise for an answer without content.
 
     Args:
@@ -127,7 +126,7 @@ def _retry_after(text: str | None) -> float | None:
         return None
     try:
         # From 2.6 on urllib3 caps what it answers, which would hide a wait that is too long.
-        return Retry(0).parse_retry_after(text)
+        return min(Retry(0).parse_retry_after(text), _FOREVER)
     except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
         return None
 
@@ -186,11 +185,7 @@ def _broken(causes: list[BaseException]) -> tuple[str, bool]:
             return "the connection broke off", True
         if isinstance(cause, http.client.HTTPException):
             return "the answer is no valid HTTP", True
-        if (
-            isinstance(cause, OSError)
-            and cause.errno
-            and not isinstance(cause, requests.exceptions.RequestException)
-        ):
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, requests.exceptions.RequestException):
             return f"the connection failed ({os.strerror(cause.errno)})", True
         if isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"):
             return _plain(str(cause)), True

@@ -37,9 +37,9 @@ def check_url(url: str) -> SplitResult:
     if parts.scheme not in _PORTS:
         raise _refused(url, "only http and https can be fetched here")
     if "@" in parts.netloc:
-        raise _refused(
-            url, "a user name in a URL would end up in records; use an authenticator instead"
-        )
+        raise _refused(url, "a user name in a URL would end up in records; use an authenticator instead")
+    if any(sign.isspace() for sign in parts.netloc):
+        raise _refused(url, "it is no valid URL")
     if not parts.hostname:
         raise _refused(url, "it names no host")
     return parts

@@ -120,8 +120,7 @@ class LocalPlugin:
             return EndpointCheck(True)
         return EndpointCheck(
             False,
-            f"executor 'local' knows no endpoint {endpoint!r}: leave it out, or name another "
-            "executor in the profile",
+            f"executor 'local' knows no endpoint {endpoint!r}: leave it out, or name another executor in the profile",
         )
 
     @hookimpl

@@ -55,9 +55,7 @@ class TooLarge(Exception):
     """More bytes came than may be taken."""
 
 
-def copy(
-    source: int, target: int, progress: Progress, total: int, limit: int | None = None
-) -> tuple[str, int]:
+def copy(source: int, target: int, progress: Progress, total: int, limit: int | None = None) -> tuple[str, int]:
     """Copy all bytes from one descriptor to another.
 
     Args:
@@ -78,9 +76,7 @@ def copy(
     return _pump(source, target, progress, total, limit)
 
 
-def _pump(
-    source: int, target: int | None, progress: Progress, total: int, limit: int | None
-) -> tuple[str, int]:
+def _pump(source: int, target: int | None, progress: Progress, total: int, limit: int | None) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     block = memoryview(bytearray(BLOCK))
     with open(source, "rb", buffering=0, closefd=False) as reader:

@@ -119,8 +119,7 @@ def _rows(artifact: Artifact, delimiter: str | None) -> Iterator[list[str]]:
             row = next(reader, None)
         except csv.Error as problem:
             raise FetchError(
-                f"{artifact.path} is not CSV: {problem} in line {reader.line_num}; is a quote "
-                "left open?",
+                f"{artifact.path} is not CSV: {problem} in line {reader.line_num}; is a quote left open?",
                 retryable=False,
             ) from None
         if row is None:

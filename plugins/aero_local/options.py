@@ -43,16 +43,13 @@ class Options:
         for name, value in self._left.items():
             names = ", ".join(self._known) or "none"
             raise InvalidValue(
-                f"fingerprint rule {self._rule!r} has no option {name!r} (given as {value!r}): "
-                f"its options are {names}"
+                f"fingerprint rule {self._rule!r} has no option {name!r} (given as {value!r}): its options are {names}"
             )
 
     def wrong(self, name: str, value: JSON, expected: str) -> InvalidValue:
         """An error that names option, value and what was expected."""
         shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-        return InvalidValue(
-            f"fingerprint rule {self._rule!r}: option {name} is {shown}: expected {expected}"
-        )
+        return InvalidValue(f"fingerprint rule {self._rule!r}: option {name} is {shown}: expected {expected}")
 
     def _take(self, name: str, default: JSON) -> JSON:
         self._known.append(name)

@@ -9,6 +9,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from aero_core.errors import AeroError
 
+_HEAD = 65536
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lzma", ".z")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]{1,16}){1,2}")
 _CHECKSUM_NAME = re.compile(r"[0-9a-f]{64}(\..*)?")
@@ -99,7 +100,7 @@ def sniff_encoding(path: Path, media_type: str | None) -> str | None:
     if not kind.startswith("text/") and not any(word in kind for word in textual):
         return None
     with path.open("rb") as file:
-        head = file.read(65536)
+        head = file.read(_HEAD)
     for mark, name in (
         (codecs.BOM_UTF32_LE, "utf-32"),
         (codecs.BOM_UTF32_BE, "utf-32"),
@@ -109,7 +110,7 @@ def sniff_encoding(path: Path, media_type: str | None) -> str | None:
         if head.startswith(mark):
             return name
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        codecs.getincrementaldecoder("utf-8")().decode(head, len(head) < _HEAD)
     except UnicodeDecodeError:
         return None
     return "utf-8"

@@ -72,16 +72,17 @@ def _fetch_once(
     try:
         validators = _validators(before)
         if expected is not None and not _same(validators, expected):
-            raise ContentGone(
-                f"{path} is not what it was: it was replaced or written to since it was recorded"
-            )
+            raise ContentGone(f"{path} is not what it was: it was replaced or written to since it was recorded")
         known = previous.validators if previous is not None and expected is None else {}
         if _same(validators, known) and "unsettled" not in known:
             return NotModified(known, "mtime")
         if before.st_size > member.limit:
-            raise _too_large(path, before.st_size, member.limit)
-        checksum, size = _copy(path, source, target, member.limit, before.st_size, progress)
-        if not _unchanged(path, source, before) or size != before.st_size:
+            raise FetchError(
+                f"{path} has {before.st_size} bytes, the limit is {member.limit}: raise it with limit=",
+                retryable=False,
+            )
+        checksum, size = _copy(source, target, before.st_size, progress)
+        if size != before.st_size or not _unchanged(path, source, before):
             target.unlink()
             return None
     finally:
@@ -122,14 +123,13 @@ def _must_be_file(path: Path, found: os.stat_result) -> None:
     raise FetchError(f"{path} is {kind}: a file: source is one regular file", retryable=False)
 
 
-def _copy(
-    path: Path, source: int, target: Path, limit: int, total: int, progress: Progress
-) -> tuple[str, int]:
+def _copy(source: int, target: Path, total: int, progress: Progress) -> tuple[str, int]:
+    """Copy as many bytes as there were; with more of them coming it might never end."""
     writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        return copy(source, writer, progress, total, limit)
+        return copy(source, writer, progress, total, limit=total)
     except TooLarge:
-        raise _too_large(path, None, limit) from None
+        return "", -1
     finally:
         os.close(writer)
 
@@ -153,13 +153,6 @@ def _unchanged(path: Path, source: int, before: os.stat_result) -> bool:
     """Whether neither the file that was read nor the file of that name is another than before."""
     marks = _validators(before)
     return all(_same(marks, _validators(now)) for now in (os.fstat(source), path.stat()))
-
-
-def _too_large(path: Path, size: int | None, limit: int) -> FetchError:
-    shown = "more than its limit" if size is None else f"{size} bytes"
-    return FetchError(
-        f"{path} has {shown}, the limit is {limit}: raise it with limit=", retryable=False
-    )
 
 
 def _explained(path: Path, target: Path, problem: OSError) -> FetchError:

@@ -66,9 +66,7 @@ class Surroundings:
 
     def _forget_modules(self) -> None:
         """Drop modules of a run's own code: the next run's may bear the same names."""
-        roots = tuple(
-            str(Path(entry).absolute()) + os.sep for entry in {*self._path, sys.prefix} if entry
-        )
+        roots = tuple(str(Path(entry).absolute()) + os.sep for entry in {*self._path, sys.prefix} if entry)
         for name in set(sys.modules) - self._modules:
             origin = getattr(sys.modules[name], "__file__", None)
             if isinstance(origin, str) and not origin.startswith(roots):
@@ -94,11 +92,7 @@ def _has_children() -> bool:
 @contextmanager
 def redirect(log: str, memory: int | None) -> Iterator[None]:
     """Send stdout and stderr, of children too, to a run's log, and limit the run's memory."""
-    descriptor = _open_log(log)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    sys.stdout, sys.stderr = _stream(1), _stream(2)
+    _attach(_open_log(log), 1, 2)
     before = resource.getrlimit(_LIMIT)
     try:
         if memory is not None:
@@ -113,11 +107,20 @@ def redirect(log: str, memory: int | None) -> Iterator[None]:
 
 
 def silence() -> None:
-    """Send stdout and stderr to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    """Read stdin from nowhere, and send stdout and stderr there."""
+    _attach(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 0, 1, 2)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _attach(descriptor: int, *standard: int) -> None:
+    """Make an open file the process's stdin, stdout or stderr."""
+    for number in standard:
+        os.dup2(descriptor, number)
+    # If a run has closed one of the three, the file was opened as just that one.
+    if descriptor in standard:
+        os.set_inheritable(descriptor, True)
+    else:
+        os.close(descriptor)
     sys.stdout, sys.stderr = _stream(1), _stream(2)
 
 
@@ -132,9 +135,7 @@ def _open_log(log: str) -> int:
 
 def _stream(descriptor: int) -> TextIO:
     """Line by line, so that nothing is lost when the process ends without warning."""
-    return open(
-        descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _lower(limit: int, hard: int) -> int:

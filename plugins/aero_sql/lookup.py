@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from aero_core.catalog import Page
+from aero_core.converter import structure
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
     Data,
     Explanation,
     Flow,
+    FlowSpec,
     FlowState,
     Member,
     Run,
@@ -118,6 +120,16 @@ class Lookup(Base):
             query = query.where(_past(after, t.flow.c.name, t.flow.c.id))
         with self._db.read() as connection:
             return _page(connection.execute(query).all(), limit, flow_of, lambda f: json.dumps([f.name, f.id]))
+
+    def revision(self, flow_id: str, number: int) -> FlowSpec:
+        kept = sa.select(t.flow_revision.c.spec).where(
+            t.flow_revision.c.flow_id == flow_id, t.flow_revision.c.revision == number
+        )
+        with self._db.read() as connection:
+            spec = connection.execute(kept).scalar()
+            if spec is None:
+                raise NotFound(f"flow {flow_id} has no revision {number}")
+            return structure(spec, FlowSpec)
 
     def run(self, ref: str) -> Run:
         with self._db.read() as connection:

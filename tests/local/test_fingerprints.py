@@ -203,9 +203,7 @@ def test_error_says_where(content: Any, rule: str, data: bytes, where: str) -> N
         ("text", {"any_order": True}, "no option 'any_order'"),
     ],
 )
-def test_wrong_option_is_named(
-    content: Any, rule: str, options: dict[str, Any], words: str
-) -> None:
+def test_wrong_option_is_named(content: Any, rule: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidValue, match=words):
         content(b"{}", Rule(rule, options))
 
@@ -237,10 +235,7 @@ values = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text("ab*~/é", max_size=2), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab*~/é", max_size=2), inner, max_size=4),
     max_leaves=12,
 )
 
@@ -264,9 +259,7 @@ def shuffled(value: Any, seed: int) -> Any:
 
 @settings(max_examples=150, deadline=None)
 @given(values, st.integers(0, 9))
-def test_json_ignores_order_of_keys_and_layout(
-    tmp_path_factory: Any, value: Any, seed: int
-) -> None:
+def test_json_ignores_order_of_keys_and_layout(tmp_path_factory: Any, value: Any, seed: int) -> None:
     path = tmp_path_factory.getbasetemp() / "json"
     spaced = json.dumps(shuffled(value, seed), indent=1, ensure_ascii=False)
     assert _digest(path, json.dumps(value), Rule("json")) == _digest(path, spaced, Rule("json"))
@@ -276,15 +269,11 @@ def test_json_ignores_order_of_keys_and_layout(
 @given(values, values)
 def test_json_is_equal_just_when_the_values_are(tmp_path_factory: Any, one: Any, two: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "json"
-    equal = _digest(path, json.dumps(one), Rule("json")) == _digest(
-        path, json.dumps(two), Rule("json")
-    )
+    equal = _digest(path, json.dumps(one), Rule("json")) == _digest(path, json.dumps(two), Rule("json"))
     assert equal == (plain(one) == plain(two))
 
 
-tables = st.lists(
-    st.lists(st.text("a1,;\"' \né", max_size=3), min_size=2, max_size=2), min_size=1, max_size=5
-)
+tables = st.lists(st.lists(st.text("a1,;\"' \né", max_size=3), min_size=2, max_size=2), min_size=1, max_size=5)
 
 
 def written(header: list[str], rows: list[list[str]], quoting: Any, end: str) -> str:

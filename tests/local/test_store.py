@@ -64,9 +64,7 @@ def test_scratch_file_of_another_size_is_not_linked(tmp_path: Path) -> None:
         store.store(artifact, place(tmp_path / "store", artifact), no_progress)
 
 
-def test_link_that_cannot_be_made_becomes_a_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_link_that_cannot_be_made_becomes_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fetched").mkdir()
     artifact = artifact_of(tmp_path / "fetched" / "f", b"mine")
     location = place(tmp_path / "store", artifact)
@@ -118,9 +116,7 @@ def test_delete_stops_at_the_store(tmp_path: Path) -> None:
     assert base.is_dir()
 
 
-def test_folder_that_is_collected_meanwhile_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_is_collected_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = artifact_of(tmp_path / "new", b"late")
     location = place(tmp_path / "store", artifact)
     real = store._make_folder

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aero_core.converter import from_json, structure, structure_strict, to_json, unstructure
@@ -64,9 +64,7 @@ SPECS = st.builds(
             mode=st.sampled_from(InputMode),
         )
     ).map(tuple),
-    argument_sets=st.lists(
-        st.builds(ArgumentSet, st.dictionaries(st.text(), JSON_VALUES), st.text())
-    ).map(tuple),
+    argument_sets=st.lists(st.builds(ArgumentSet, st.dictionaries(st.text(), JSON_VALUES), st.text())).map(tuple),
     policy=st.sampled_from(PolicyEnum),
     schedule=st.none() | st.builds(Schedule, st.floats(0.1, 1e9)),
     memory=st.none() | st.integers(1),
@@ -85,6 +83,7 @@ def changed(*path: str | int, value: Any) -> Any:
     return found
 
 
+@settings(max_examples=40)
 @given(SPECS)
 def test_json_brings_a_model_back(spec: FlowSpec) -> None:
     assert from_json(to_json(spec), FlowSpec) == spec
@@ -155,9 +154,7 @@ def test_a_whole_number_will_do_for_a_number() -> None:
         (["rule", "options"], [1], "rule.options is [1]: expected a mapping"),
     ],
 )
-def test_an_error_names_field_value_and_what_was_expected(
-    path: list[str | int], value: Any, message: str
-) -> None:
+def test_an_error_names_field_value_and_what_was_expected(path: list[str | int], value: Any, message: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         structure(changed(*path, value=value), FlowSpec, "the flow")
     assert str(caught.value) == f"the flow: {message}"
@@ -180,9 +177,7 @@ def test_anything_but_a_mapping(value: Any) -> None:
 def test_no_time(text: Any) -> None:
     with pytest.raises(InvalidValue) as caught:
         structure({"id": "x", "spec": unstructure(SPEC), "anchor": text}, Flow)
-    assert str(caught.value) == (
-        f"Flow: anchor is {text!r}: expected a time such as '2026-01-31T12:00:00Z'"
-    )
+    assert str(caught.value) == (f"Flow: anchor is {text!r}: expected a time such as '2026-01-31T12:00:00Z'")
 
 
 def test_long_values_are_cut() -> None:
@@ -197,25 +192,24 @@ def test_no_json() -> None:
     assert str(caught.value).startswith("the answer is not JSON: Expecting property name")
 
 
-class TestUnknownFields:
-    VALUE = {"seconds": 5.0, "often": True, "cran": "x"}
+UNKNOWN = {"seconds": 5.0, "often": True, "cran": "x"}
 
+
+class TestUnknownFields:
     def test_are_ignored_from_a_wire(self) -> None:
-        assert structure(self.VALUE, Schedule) == Schedule(5.0)
+        assert structure(UNKNOWN, Schedule) == Schedule(5.0)
 
     def test_are_errors_in_configuration(self) -> None:
         with pytest.raises(ConfigError) as caught:
-            structure_strict(self.VALUE, Schedule, "aero.toml", ConfigError)
+            structure_strict(UNKNOWN, Schedule, "aero.toml", ConfigError)
         assert str(caught.value) == (
             "aero.toml: unknown field 'cran', 'often' in the value: expected cron, seconds, tz"
         )
 
     def test_are_errors_within_another_model(self) -> None:
         with pytest.raises(InvalidValue) as caught:
-            structure_strict(changed("schedule", value=self.VALUE), FlowSpec, "flow")
-        assert str(caught.value) == (
-            "flow: unknown field 'cran', 'often' in schedule: expected cron, seconds, tz"
-        )
+            structure_strict(changed("schedule", value=UNKNOWN), FlowSpec, "flow")
+        assert str(caught.value) == ("flow: unknown field 'cran', 'often' in schedule: expected cron, seconds, tz")
 
 
 def test_settings_of_plugins_take_lists_only() -> None:

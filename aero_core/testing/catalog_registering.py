@@ -1,0 +1,419 @@
+"""Contract of a catalog's registration: plans, refusals, data, and what becomes due."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from aero_core.catalog import Catalog
+from aero_core.errors import RegistrationError
+from aero_core.models import (
+    ArgumentSet,
+    CauseKind,
+    FlowState,
+    Input,
+    Output,
+    PolicyEnum,
+    Rule,
+    RunState,
+    Schedule,
+)
+from aero_core.testing.catalog_world import (
+    RARELY,
+    World,
+    analysis,
+    at_once,
+    function,
+    kinds,
+    source,
+)
+
+YEARLY = Schedule(cron="0 0 1 1 *")
+
+
+class RegisteringContract:
+    """What `register` and `set_flow_state` do."""
+
+    # Plans
+
+    def test_a_first_registration_is_new(self, world: World) -> None:
+        (change,) = world.register(source("a"))
+        assert (change.kind.value, change.flow) == ("new", "a")
+        flow = world.catalog.flow(change.flow_id)
+        assert (flow.name, flow.revision, flow.state) == ("a", 1, FlowState.ACTIVE)
+        assert flow.owner == "ada"
+
+    def test_an_equal_registration_changes_nothing(self, world: World) -> None:
+        specs = source("a", schedule=RARELY), analysis("b", "a", tags=("x",))
+        world.register(*specs)
+        before = world.picture()
+        assert kinds(world.register(*specs)) == ["unchanged", "unchanged"]
+        assert world.picture() == before
+
+    def test_kwargs_are_equal_as_json(self, world: World) -> None:
+        sets = (ArgumentSet({"days": (1, 2), "of": {"x": 1.5}}),)
+        world.register(analysis("a", argument_sets=sets))
+        assert kinds(world.register(analysis("a", argument_sets=sets))) == ["unchanged"]
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("code", {"function": function("second")}),
+            ("kwargs", {"argument_sets": (ArgumentSet({"days": 7}),)}),
+            ("outputs", {"outputs": (Output("", "b"), Output("plot", "b.plot"))}),
+            ("inputs", {"inputs": (Input("other", "a"),)}),
+        ],
+    )
+    def test_other_content_is_a_new_revision(self, world: World, field: str, value: dict[str, Any]) -> None:
+        world.register(source("a"), analysis("b", "a"))
+        changes = world.register(analysis("b", "a", **value))
+        assert [(c.kind.value, c.fields) for c in changes] == [("changed", (field,))]
+        assert world.flow("b").revision == 2
+
+    @pytest.mark.parametrize(
+        ("word", "value"),
+        [
+            ("policy", {"policy": PolicyEnum.ALL}),
+            ("every", {"schedule": RARELY}),
+            ("retries", {"retries": 3}),
+            ("tags", {"tags": ("x",)}),
+            ("description", {"description": "new words"}),
+            ("rule", {"rule": Rule("csv", {"ignore": ["day"]})}),
+            ("store", {"store": "vault"}),
+        ],
+    )
+    def test_other_settings_are_no_new_revision(self, world: World, word: str, value: dict[str, Any]) -> None:
+        world.make_data("a", versions=1)
+        world.register(analysis("b", "a"))
+        world.commit(world.claim("b"), "made")
+        changes = world.register(analysis("b", "a", **value))
+        assert [(c.kind.value, c.fields) for c in changes] == [("updated", (word,))]
+        assert world.flow("b").revision == 1
+        assert world.due() == []
+
+    def test_settings_reach_the_data(self, world: World) -> None:
+        world.register(source("a"))
+        world.register(source("a", description="cases", tags=("flu",), store="vault"))
+        data = world.data("a")
+        assert (data.description, data.tags, data.store) == ("cases", ("flu",), "vault")
+        assert data.source is not None
+        assert data.flow_id == world.flow("a").id
+
+    def test_a_plan_is_in_order_and_gone_flows_follow_by_name(self, world: World) -> None:
+        world.register(source("z"), source("y"), source("x"))
+        changes = world.register(source("new"), source("y"), origins=("flows.py",))
+        assert [(c.flow, c.kind.value) for c in changes] == [
+            ("new", "new"),
+            ("y", "unchanged"),
+            ("x", "gone"),
+            ("z", "gone"),
+        ]
+        assert not any(change.disabled for change in changes)
+        assert world.flow("x").state is FlowState.ACTIVE
+
+    def test_gone_is_judged_within_an_origin(self, world: World) -> None:
+        world.register(source("a"), source("b", origin="other.py"))
+        assert kinds(world.register(source("a"), origins=("flows.py",))) == ["unchanged"]
+
+    def test_prune_disables_what_is_gone(self, world: World) -> None:
+        world.register(source("a"), source("b"))
+        changes = world.register(source("a"), origins=("flows.py",), prune=True)
+        assert [change.disabled for change in changes] == [False, True]
+        assert world.flow("b").state is FlowState.DISABLED
+        assert world.due() == ["a"]
+        assert world.data("b").name == "b"
+        assert kinds(world.register(source("a"), origins=("flows.py",))) == ["unchanged"]
+
+    def test_a_disabled_flow_becomes_active_again(self, world: World) -> None:
+        world.register(source("a"))
+        world.register(origins=("flows.py",), prune=True)
+        (change,) = world.register(source("a"))
+        assert change.kind.value != "unchanged"
+        assert world.flow("a").state is FlowState.ACTIVE
+        assert world.flow("a").revision == 1
+
+    def test_adopted_flows_move_and_keep_their_past(self, world: World) -> None:
+        world.make_data("a", versions=1)
+        old = world.flow("a")
+        moved = attrs.evolve(old.spec, origin="moved.py")
+        (change,) = world.register(moved, adopt="flows.py")
+        assert (change.flow_id, change.kind.value) == (old.id, "updated")
+        assert world.flow("a").spec.origin == "moved.py"
+        assert world.latest("a") == 1
+
+    def test_namespaces_keep_names_apart(self, world: World) -> None:
+        world.register(source("a", namespace="one"))
+        assert kinds(world.register(source("a", namespace="two"))) == ["new"]
+        flows = world.catalog.list_flows().items
+        data = world.catalog.list_data().items
+        assert len({flow.id for flow in flows}) == len({each.id for each in data}) == 2
+
+    def test_projects_keep_flows_apart(self, world: World) -> None:
+        world.register(source("a"))
+        with pytest.raises(RegistrationError, match="'a'"):
+            world.register(source("a", project="other"), project="other")
+        other = source("a", project="other", outputs=(Output("", "a2"),))
+        assert kinds(world.register(other, project="other")) == ["new"]
+
+    def test_registering_at_once_makes_one_flow(self, world: World, another_catalog: Catalog) -> None:
+        other = World(another_catalog)
+        specs = source("a"), analysis("b", "a")
+        answers = at_once(*(lambda w=w: w.register(*specs) for w in (world, other) * 3))
+        assert sorted(kinds([a[0] for a in answers])) == ["new", *["unchanged"] * 5]
+        assert [flow.name for flow in world.catalog.list_flows().items] == ["a", "b"]
+        assert len(world.runs("a")) == 1
+
+    # Dry runs
+
+    def test_a_dry_run_touches_nothing(self, world: World) -> None:
+        world.register(source("a"), source("b"))
+        before = world.picture()
+        specs = source("a", retries=1), analysis("c", "a")
+        plan = world.register(*specs, origins=("flows.py",), prune=True, dry_run=True)
+        assert world.picture() == before
+        real = world.register(*specs, origins=("flows.py",), prune=True)
+        assert [(c.kind, c.flow, c.fields) for c in plan] == [(c.kind, c.flow, c.fields) for c in real]
+
+    def test_a_dry_run_refuses_alike(self, world: World) -> None:
+        with pytest.raises(RegistrationError, match="'b'.*'nothing'"):
+            world.register(analysis("b", "nothing"), dry_run=True)
+
+    # Refusals
+
+    def test_an_unknown_input_is_refused_with_the_nearest(self, world: World) -> None:
+        world.register(source("hospital_cases"))
+        with pytest.raises(RegistrationError, match="'b'.*'hospital_case'.*hospital_cases"):
+            world.register(analysis("b", "hospital_case"))
+
+    def test_a_refusal_leaves_nothing_behind(self, world: World) -> None:
+        before = world.picture()
+        with pytest.raises(RegistrationError):
+            world.register(source("a"), analysis("b", "nothing"))
+        assert world.picture() == before
+
+    def test_a_cycle_is_refused_by_name(self, world: World) -> None:
+        with pytest.raises(RegistrationError) as caught:
+            world.register(analysis("a", "c"), analysis("b", "a"), analysis("c", "b"))
+        assert all(name in str(caught.value) for name in "abc")
+
+    def test_a_cycle_over_two_registrations_is_refused(self, world: World) -> None:
+        world.register(source("a"), analysis("b", "a"), analysis("c", "b"))
+        with pytest.raises(RegistrationError, match="cycle"):
+            world.register(analysis("b", "c"))
+        assert [i.data for i in world.flow("b").spec.inputs] == ["a"]
+
+    def test_disabled_flows_make_no_cycle(self, world: World) -> None:
+        world.register(source("a"), analysis("b", "a", origin="old.py"))
+        world.register(origins=("old.py",), prune=True)
+        world.register(analysis("a", "b"), origins=())
+        assert world.flow("a").revision == 2
+
+    def test_a_flow_declared_twice_is_refused(self, world: World) -> None:
+        with pytest.raises(RegistrationError, match="'a'"):
+            world.register(source("a"), source("a"))
+
+    def test_a_data_has_one_maker(self, world: World) -> None:
+        world.register(source("a"))
+        with pytest.raises(RegistrationError, match=r"'b'.*'a'"):
+            world.register(analysis("b", outputs=(Output("", "a"),)))
+
+    def test_a_disabled_flows_data_is_taken_over(self, world: World) -> None:
+        world.make_data("a", versions=1)
+        before = world.data("a")
+        world.catalog.set_flow_state(world.flow("a").id, FlowState.DISABLED, "ada")
+        world.register(analysis("b", outputs=(Output("", "a"),)))
+        after = world.data("a")
+        assert (after.id, after.latest) == (before.id, 1)
+        assert after.flow_id == world.flow("b").id
+
+    def test_a_data_moves_between_flows_that_are_registered_together(self, world: World) -> None:
+        plot = Output("plot", "plot")
+        world.register(analysis("a", outputs=(plot,)), analysis("b"))
+        world.register(analysis("a"), analysis("b", outputs=(plot,)))
+        assert world.data("plot").flow_id == world.flow("b").id
+
+    def test_a_dropped_output_keeps_its_versions(self, world: World) -> None:
+        both = (Output("x", "a.x"), Output("y", "a.y"))
+        world.register(analysis("a", outputs=both))
+        world.make("a", "one")
+        world.register(analysis("a", outputs=both[:1]))
+        assert world.data("a.y").flow_id is None
+        assert world.latest("a.y") == 1
+
+    # Inputs
+
+    def test_inputs_are_found_by_name_or_id(self, world: World) -> None:
+        world.register(source("a"), analysis("b", "a"))
+        data_id = world.data("a").id
+        assert world.flow("b").spec.inputs[0].data_id == data_id
+        assert kinds(world.register(analysis("b", data_id))) == ["unchanged"]
+        assert world.flow("b").spec.inputs[0].data == "a"
+
+    def test_inputs_made_by_the_same_registration_in_any_order(self, world: World) -> None:
+        assert kinds(world.register(analysis("b", "a"), source("a"))) == ["new", "new"]
+
+    def test_inputs_come_from_the_flows_own_namespace(self, world: World) -> None:
+        world.register(source("a", namespace="one"))
+        with pytest.raises(RegistrationError, match="'b'"):
+            world.register(analysis("b", "a", namespace="two"))
+
+    def test_a_pinned_number_must_exist(self, world: World) -> None:
+        world.make_data("a", versions=1)
+        world.register(analysis("b", Input("x", "a", version=1)))
+        with pytest.raises(RegistrationError, match="'c'.*a@2"):
+            world.register(analysis("c", Input("x", "a", version=2)))
+
+    # What is due
+
+    def test_a_new_flow_is_due_at_once(self, world: World) -> None:
+        world.register(source("a", schedule=RARELY), analysis("b", policy=PolicyEnum.TIMER))
+        assert world.due() == ["a", "b"]
+        assert {run.cause.kind for run in world.runs()} == {CauseKind.REGISTERED}
+
+    @pytest.mark.parametrize("policy", [PolicyEnum.NONE, PolicyEnum.INGESTION_EVENT])
+    def test_some_policies_never_start_by_themselves(self, world: World, policy: PolicyEnum) -> None:
+        world.register(source("a", policy=policy))
+        world.register(source("a", "https://example.org/other", policy=policy))
+        assert world.flow("a").revision == 2
+        assert world.due() == []
+
+    def test_a_cron_flow_waits_for_its_first_tick(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(source("a", schedule=YEARLY), analysis("b", "x", schedule=YEARLY))
+        assert world.due() == []
+        tick = world.flow("a").next_tick
+        assert tick is not None
+        assert (tick.month, tick.day, tick.hour) == (1, 1, 0)
+
+    def test_an_interval_flow_is_due_now_and_then_after_its_interval(self, world: World) -> None:
+        world.register(source("a", schedule=RARELY))
+        flow = world.flow("a")
+        assert flow.anchor is not None
+        assert flow.next_tick is not None
+        assert timedelta() <= world.catalog.now() - flow.anchor < timedelta(minutes=1)
+        assert flow.next_tick - flow.anchor >= timedelta(seconds=10**6)
+
+    def test_the_anchor_is_kept_while_the_interval_is(self, world: World) -> None:
+        world.register(analysis("a", schedule=RARELY))
+        first = world.flow("a")
+        world.register(analysis("a", schedule=RARELY, code="second"))
+        second = world.flow("a")
+        assert (second.anchor, second.next_tick) == (first.anchor, first.next_tick)
+        world.register(analysis("a", schedule=Schedule(seconds=10**7), code="second"))
+        assert world.flow("a").anchor != first.anchor
+
+    def test_a_flow_without_a_schedule_has_no_ticks(self, world: World) -> None:
+        world.register(analysis("a", schedule=RARELY))
+        world.register(analysis("a"))
+        assert world.flow("a").next_tick is None
+
+    def test_a_flow_waits_until_every_input_has_a_version(self, world: World) -> None:
+        world.make_data("x", "y")
+        world.register(analysis("a", "x", "y"))
+        world.make("x", "one")
+        assert world.due() == []
+        world.make("y", "one")
+        assert world.due() == ["a"]
+
+    def test_a_new_revision_is_due_once(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(analysis("a", "x"))
+        world.commit(world.claim("a"), "one")
+        world.register(analysis("a", "x", code="second"))
+        claim = world.claim("a")
+        assert (claim.run.revision, claim.run.cause.kind) == (2, CauseKind.REGISTERED)
+        world.commit(claim, "two")
+        assert world.due() == []
+
+    def test_a_changed_source_is_due_at_once(self, world: World) -> None:
+        world.register(source("a", schedule=RARELY))
+        world.commit(world.claim("a"), "one")
+        world.register(source("a", "https://example.org/elsewhere", schedule=RARELY))
+        assert world.due() == ["a"]
+
+    def test_a_revision_without_rerun_is_not_due(self, world: World) -> None:
+        world.make_data("x", "y", versions=2)
+        world.register(analysis("a", "x", rerun=False))
+        world.commit(world.claim("a"), "one")
+        world.register(analysis("a", "x", "y", rerun=False, code="second"))
+        assert world.due() == []
+        consumed = {i.data: i.consumed for i in world.catalog.explain(world.flow("a").id)[0].inputs}
+        assert consumed == {"x": 2, "y": 2}
+        world.make("y", "third")
+        assert world.claim("a").run.cause.detail == ("y@3",)
+
+    def test_consumed_numbers_stay_with_their_inputs(self, world: World) -> None:
+        world.make_data("x", "y", versions=2)
+        world.register(analysis("a", "x"))
+        world.commit(world.claim("a"), "one")
+        world.register(analysis("a", "x", "y"))
+        consumed = {i.data: i.consumed for i in world.catalog.explain(world.flow("a").id)[0].inputs}
+        assert consumed == {"x": 2, "y": 0}
+
+    def test_a_queued_run_takes_the_present_revision(self, world: World) -> None:
+        world.register(analysis("a"))
+        world.register(analysis("a", code="second"))
+        claim = world.claim("a")
+        assert (claim.run.revision, claim.flow.revision) == (2, 2)
+        assert claim.flow.spec.function == function("second")
+
+    def test_a_revision_that_comes_during_a_run_is_due_after_it(self, world: World) -> None:
+        world.register(analysis("a"))
+        claim = world.claim("a")
+        world.register(analysis("a", code="second"))
+        world.commit(claim, "one")
+        assert world.claim("a").run.revision == 2
+
+    def test_each_argument_set_is_due(self, world: World) -> None:
+        sets = tuple(ArgumentSet({"days": n}, f"k{n}") for n in (7, 14))
+        world.register(analysis("a", argument_sets=sets))
+        claims = world.begin("a")
+        assert sorted(claim.run.argument_set for claim in claims) == ["k14", "k7"]
+        assert {claim.arguments.kwargs["days"] for claim in claims} == {7, 14}
+
+    # States
+
+    def test_a_paused_flow_has_no_queued_runs(self, world: World) -> None:
+        world.make_data("x")
+        world.register(analysis("a", "x"), analysis("b"))
+        world.catalog.set_flow_state(world.flow("b").id, FlowState.PAUSED, "ada")
+        assert [run.state for run in world.runs("b")] == [RunState.CANCELLED]
+        world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada")
+        world.make("x", "one")
+        assert world.due() == []
+
+    def test_a_resumed_flow_is_looked_at(self, world: World) -> None:
+        world.make_data("x")
+        world.register(analysis("a", "x"))
+        flow = world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada")
+        assert flow.state is FlowState.PAUSED
+        world.make("x", "one")
+        world.catalog.set_flow_state(flow.id, FlowState.ACTIVE, "ada")
+        assert world.due() == ["a"]
+
+    def test_a_run_finishes_while_its_flow_is_paused(self, world: World) -> None:
+        world.register(analysis("a"))
+        claim = world.claim("a")
+        world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada")
+        assert world.commit(claim, "one").run.state is RunState.SUCCEEDED
+
+    def test_a_paused_flow_has_no_ticks_and_a_resumed_one_the_next(self, world: World) -> None:
+        world.register(source("a", schedule=Schedule(seconds=0.02)))
+        world.commit(world.claim("a"), "one")
+        flow = world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada")
+        world.until(world.catalog.now() + timedelta(seconds=0.05))
+        assert world.begin() == ()
+        now = world.catalog.now()
+        resumed = world.catalog.set_flow_state(flow.id, FlowState.ACTIVE, "ada")
+        assert resumed.next_tick is not None
+        assert resumed.next_tick > now
+
+    def test_setting_a_state_twice_changes_nothing_more(self, world: World) -> None:
+        world.register(source("a"))
+        world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada")
+        before = world.picture()
+        world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada")
+        assert world.picture() == before
