@@ -17,7 +17,7 @@ import attrs
 
 from aero_core import config as configuration
 from aero_core.api.lineage import LineageNode, trace
-from aero_core.api.registering import check_parts, pack_with, plan_only
+from aero_core.api.registering import check_parts, moved_origin, pack_with, plan_only
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.catalog import Catalog, Page
 from aero_core.config import CATALOG_FILE, Config
@@ -139,6 +139,8 @@ class Aero(AbstractContextManager["Aero"]):
     ) -> tuple[Change, ...]:
         check_parts(made, self.config, self.plugins)
         registration = Registration(made, self.config.project, origins, prune, False, adopt, self.agent)
+        moved = moved_origin(self.catalog, self.config.root, registration)
+        registration = attrs.evolve(registration, adopt=moved)
         changes = self.catalog.register(registration)
         for change in changes:
             self._set_timer(change)
@@ -371,9 +373,9 @@ def plan(
         check_parts(made, config, plugins)
         registration = Registration(made, config.project, origins, dry_run=True, adopt=adopt)
         if config.profile.catalog or (config.state / CATALOG_FILE).exists():
-            return plan_only(plugins, config.catalog_url, registration)
+            return plan_only(plugins, config.catalog_url, registration, config.root)
         with tempfile.TemporaryDirectory(prefix="aero-") as folder:
-            return plan_only(plugins, f"sqlite:///{folder}/{CATALOG_FILE}", registration)
+            return plan_only(plugins, f"sqlite:///{folder}/{CATALOG_FILE}", registration, config.root)
     finally:
         plugins.close()
 

@@ -6,11 +6,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import attrs
+
 from aero_core.bundle import describe, pack
+from aero_core.catalog import Catalog
 from aero_core.config import CODE_STORE, Config
 from aero_core.errors import ConfigError, PluginError, RegistrationError
 from aero_core.flowfile import Code
-from aero_core.models import Artifact, Change, Family, FlowSpec, Function, Registration
+from aero_core.models import Artifact, Change, Family, FlowSpec, FlowState, Function, Registration
 from aero_core.plugins import Plugins, scheme_of
 
 
@@ -79,10 +82,42 @@ def _check(spec: FlowSpec, config: Config, plugins: Plugins) -> None:
             )
 
 
-def plan_only(plugins: Plugins, url: str, registration: Registration) -> tuple[Change, ...]:
+def plan_only(plugins: Plugins, url: str, registration: Registration, root: Path) -> tuple[Change, ...]:
     """The plan of a registration, from a catalog that is opened for it alone."""
     catalog = plugins.open_catalog(url)
     try:
-        return catalog.register(registration)
+        moved = moved_origin(catalog, root, registration)
+        return catalog.register(attrs.evolve(registration, adopt=moved))
     finally:
         catalog.close()
+
+
+def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> str | None:
+    """The old origin of a flow file that was only moved or renamed: its file is gone, and its flows are equal.
+
+    Args:
+        catalog: Knows the flows of other origins.
+        root: The folder that origins are relative to.
+        registration: The file's flows; of one origin.
+    """
+    if len(registration.origins) != 1 or registration.adopt is not None:
+        return registration.adopt
+    old: dict[str, set[str]] = {}
+    after: str | None = None
+    while True:
+        page = catalog.list_flows(after)
+        for flow in page.items:
+            if flow.spec.project == registration.project and flow.state is not FlowState.DISABLED:
+                old.setdefault(flow.spec.origin, set()).add(flow.name)
+        after = page.next
+        if after is None:
+            break
+    names = {spec.name for spec in registration.specs}
+    if registration.origins[0] in old:
+        return None
+    for origin, known in old.items():
+        if known == names and origin.endswith(".py") and not (root / origin).exists():
+            changes = catalog.register(attrs.evolve(registration, adopt=origin, dry_run=True))
+            if all(change.fields == ("file",) for change in changes):
+                return origin
+    return None

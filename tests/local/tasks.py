@@ -90,7 +90,7 @@ def do_eat(task: Mapping[str, Any], tell: Tell) -> Any:
     eaten = []
     try:
         while True:
-            eaten.append(bytearray(os.urandom(1 << 20)))
+            eaten.append(bytearray(1 << 20))
     except MemoryError:
         size = len(eaten)
         del eaten
