@@ -15,7 +15,8 @@ What each method must guarantee stands in its docstring; the rules that hold for
 - **Policy.** Whether a flow is due is decided by `aero_core.policy.decide` inside the transaction.
 - **One live run** (queued or running) for each flow and argument set, enforced by the backend.
 
-References to data, flows and runs are ids, unique prefixes of ids of at least four characters, or names (of runs: ids only).
+References to data, flows and runs are ids, unique prefixes of ids of at least four characters, or names (of runs:
+ids only).
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class Catalog(ABC):
         - A new revision is due once (unless `rerun` is False or its policy never starts by itself): as soon as every
           input has a version. `consumed` numbers are kept for inputs that stay; with `rerun` False new inputs start as
           consumed at their latest.
-        - Flows of `registration.origins` that are not among the specs are gone: in the answer, and disabled with `prune`.
+        - Flows of `registration.origins` that are not among the specs are gone: in the answer, and disabled with
+          `prune`.
         - A disabled flow has no queued runs and no ticks; its data and versions stay.
         - With `dry_run` the same answer, or the same error, and no change.
 
@@ -118,8 +120,8 @@ class Catalog(ABC):
     def set_flow_state(self, flow_id: str, state: FlowState, agent: str) -> Flow:
         """Pause, resume or disable a flow.
 
-        Paused or disabled: queued runs are cancelled, no new ones come, a running one finishes. Resumed: it is looked at
-        as after a commit, and its next tick is the first one from now on.
+        Paused or disabled: queued runs are cancelled, no new ones come, a running one finishes. Resumed: it is
+        looked at as after a commit, and its next tick is the first one from now on.
         """
 
     # Runs
@@ -141,8 +143,8 @@ class Catalog(ABC):
 
         - A tick of a flow with a live run makes no second one; it makes a queued one due now. Missed ticks are one:
           `next_tick` moves past now. ANY and ALL flows with a schedule are decided at their ticks only.
-        - A claim sets state, holder, fencing + 1, attempt + 1, `attempt_id`, and a lease; resolves the inputs to the latest
-          current versions (or pinned ones), which are saved as `used`; and takes the flow's present revision.
+        - A claim sets state, holder, fencing + 1, attempt + 1, `attempt_id`, and a lease; resolves the inputs to the
+          latest current versions (or pinned ones), which are saved as `used`; and takes the flow's present revision.
         - Runs whose holder was `release`d, or whose lease has run out by the catalog's clock, are claimed as well: with
           fencing + 1 and `taken_over`, the same attempt and the same `used`.
         - Limits count running runs over all engines. Two engines never claim one run.
@@ -192,18 +194,19 @@ class Catalog(ABC):
         - `available_at` is the clock's now, and later than that of any version of the data before; None when held.
         - State: `unchanged` when it made no version though the flow has outputs; `succeeded` otherwise. Unchanged polls
           (runs of flows with a source) are kept for the last 100 of a flow, and get no outbox record.
-        - `consumed` becomes the used number of each input, `attempted` is cleared, a due revision up to the run's is done.
-        - Then every active flow that reads a data with a new current version, and this flow itself, is decided anew; a due
-          one without a live run gets a queued one. With a schedule only its ticks do that.
+        - `consumed` becomes the used number of each input, `attempted` is cleared, a due revision up to the run's
+          is done.
+        - Then every active flow that reads a data with a new current version, and this flow itself, is decided anew;
+          a due one without a live run gets a queued one. With a schedule only its ticks do that.
         """
 
     @abstractmethod
     def fail(self, failed: FailedAttempt) -> Run:
         """Record that an attempt failed.
 
-        With `retry_after` the run is queued again for now + that many seconds, keeping attempt count and cause. Without,
-        the run has failed for good (or was cancelled): `attempted` becomes the used numbers, a due revision is done, and
-        the flow is decided anew for what came meanwhile.
+        With `retry_after` the run is queued again for now + that many seconds, keeping attempt count and cause.
+        Without, the run has failed for good (or was cancelled): `attempted` becomes the used numbers, a due revision
+        is done, and the flow is decided anew for what came meanwhile.
 
         Raises:
             StaleRun: Somebody else holds the run.
@@ -261,7 +264,10 @@ class Catalog(ABC):
 
     @abstractmethod
     def flow(self, ref: str) -> Flow:
-        """One flow by id, unique prefix of its id, or name. Raises NotFound, or InvalidValue when several bear the name."""
+        """One flow by id, unique prefix of its id, or name.
+
+        Raises NotFound, or InvalidValue when several bear the name.
+        """
 
     @abstractmethod
     def list_flows(

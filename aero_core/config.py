@@ -124,6 +124,7 @@ class Config:
 
     @property
     def catalog_url(self) -> str:
+        """URL of the profile's catalog."""
         return self.profile.catalog or f"sqlite:///{self.state / CATALOG_FILE}"
 
     def store(self, name: str) -> Store:
@@ -134,11 +135,16 @@ class Config:
         """
         if name not in self.stores:
             known = ", ".join(sorted(self.stores))
-            raise ConfigError(f"no store is named {name!r}: add [stores.{name}] to {CONFIG_FILE}, or use one of {known}")
+            raise ConfigError(
+                f"no store is named {name!r}: add [stores.{name}] to {CONFIG_FILE}, or use one of {known}"
+            )
         return self.stores[name]
 
     def location(self, url: str, store: str) -> Location:
-        """A saved location with its store's present options; the store with the longest fitting base URL if it is gone."""
+        """A saved location with its store's present options.
+
+        Where that store is gone, the one with the longest fitting base URL stands in.
+        """
         if store in self.stores:
             return Location(url, store, self.stores[store].options)
         fitting = [s for s in self.stores.values() if url.startswith(s.url.rstrip("/") + "/")]
@@ -170,7 +176,8 @@ def load(
     """Find and read the configuration.
 
     Args:
-        flow_file: The flow file in hand; its folder is where the search begins, and where state lives if nothing is found.
+        flow_file: The flow file in hand; its folder is where the search begins, and where state lives if nothing
+            is found.
         state: The `--state` flag.
         profile: The `--profile` flag.
         start: Where the search begins without a flow file; the working folder if None.
@@ -239,7 +246,9 @@ def _build(parsed: _File, root: Path, state: Path, file: Path | None, wanted: st
     name = wanted or os.environ.get("AERO_PROFILE") or parsed.profile
     if name != "default" and name not in parsed.profiles:
         known = ", ".join(sorted({"default", *parsed.profiles}))
-        raise ConfigError(f"no profile is named {name!r}: add [profiles.{name}] to {CONFIG_FILE}, or use one of {known}")
+        raise ConfigError(
+            f"no profile is named {name!r}: add [profiles.{name}] to {CONFIG_FILE}, or use one of {known}"
+        )
     profile = parsed.profiles.get(name, Profile())
     if os.environ.get("AERO_CATALOG"):
         profile = attrs.evolve(profile, catalog=os.environ["AERO_CATALOG"])
@@ -286,7 +295,8 @@ def _selection(values: Mapping[str, Any], root: Path) -> Selection:
     for key, value in settings.items():
         if not isinstance(value, dict):
             raise ConfigError(
-                f"[plugins] {key} is {value!r}: expected {', '.join(_PLUGIN_KEYS)}, or a table [plugins.{key}] of settings"
+                f"[plugins] {key} is {value!r}: expected {', '.join(_PLUGIN_KEYS)}, "
+                f"or a table [plugins.{key}] of settings"
             )
     known = {key: value for key, value in values.items() if key in _PLUGIN_KEYS}
     selection = structure_strict(known, Selection, "[plugins]", ConfigError)

@@ -7,15 +7,16 @@ configuration (`structure_strict`).
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any, TypeVar
+from enum import Enum, IntEnum, StrEnum
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError
+from cattrs.cols import list_structure_factory, mapping_structure_factory
+from cattrs.dispatch import StructureHook
+from cattrs.errors import BaseValidationError, ClassValidationError, ForbiddenExtraKeysError
 from cattrs.preconf.json import make_converter
 
 from aero_core.errors import AeroError, InvalidValue
@@ -27,7 +28,10 @@ T = TypeVar("T")
 def _time(value: Any, _: type) -> datetime:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
-    moment = datetime.fromisoformat(value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise TypeError("expected a time such as '2026-01-31T12:00:00Z'") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -40,16 +44,65 @@ def _scalar(value: Any, kind: type) -> Any:
     return value
 
 
-_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_MAPPINGS: tuple[object, ...] = (Mapping, dict)
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _member(value: Any, kind: type[Enum]) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        # A TypeError, as all of what has the wrong form.
+        raise TypeError(f"expected one of {', '.join(repr(member.value) for member in kind)}") from None
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is list or (get_origin(kind) is tuple and get_args(kind)[1:] == (...,))
+
+
+def _list_of(item: Any) -> Any:
+    return list[item]
+
+
+def _is_mapping(kind: Any) -> bool:
+    return get_origin(kind) in _MAPPINGS
+
+
+def _list(kind: Any, converter: cattrs.Converter) -> StructureHook:
+    """Take only lists: cattrs alone would turn `"ab"` into `("a", "b")`."""
+    items = list_structure_factory(_list_of(get_args(kind)[0]), converter)
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError("expected a list")
+        found = items(value, kind)
+        return tuple(found) if get_origin(kind) is tuple else found
+
+    return hook
+
+
+def _mapping(kind: Any, converter: cattrs.Converter) -> StructureHook:
+    pairs = mapping_structure_factory(kind, converter, structure_to=dict)
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError("expected a mapping")
+        return pairs(value, kind)
+
+    return hook
 
 
 def _make(forbid_extra_keys: bool) -> cattrs.Converter:
     converter = make_converter(forbid_extra_keys=forbid_extra_keys)
+    for kind in _KINDS:
+        converter.register_structure_hook(kind, _scalar)
+    # These are kinds of str and int too, which would else be asked.
+    converter.register_structure_hook(StrEnum, _member)
+    converter.register_structure_hook(IntEnum, _member)
+    converter.register_structure_hook_factory(_is_list, _list)
+    converter.register_structure_hook_factory(_is_mapping, _mapping)
     converter.register_structure_hook(datetime, _time)
     converter.register_unstructure_hook(datetime, lambda moment: moment.isoformat())
-    for kind in _KINDS:
-        # By identity: an enumeration of texts is a subclass of `str`, and has a way of its own.
-        converter.register_structure_hook_func(partial(operator.is_, kind), _scalar)
     return converter
 
 
@@ -99,9 +152,7 @@ def from_json(text: str | bytes, kind: type[T], what: str = "") -> T:
     return structure(value, kind, what)
 
 
-def _structure(
-    converter: cattrs.Converter, value: JSON, kind: type[T], what: str, error: type[AeroError]
-) -> T:
+def _structure(converter: cattrs.Converter, value: JSON, kind: type[T], what: str, error: type[AeroError]) -> T:
     try:
         return converter.structure(value, kind)
     except AeroError:
@@ -112,6 +163,8 @@ def _structure(
 
 def _explain(problem: BaseException, value: JSON, kind: Any, path: str = "") -> str:
     """The innermost of cattrs' nested errors as `field is value: expected ...`."""
+    if isinstance(problem, ClassValidationError) and not isinstance(value, Mapping):
+        return f"{path or 'the value'} is {_shown(value)}: expected a mapping"
     if isinstance(problem, BaseValidationError):
         inner = problem.exceptions[0]
         step = _step(inner)
@@ -123,6 +176,9 @@ def _explain(problem: BaseException, value: JSON, kind: Any, path: str = "") -> 
         return f"unknown field {', '.join(map(repr, sorted(problem.extra_fields)))} in {where}: expected {names}"
     if isinstance(problem, KeyError):
         return f"{where} is missing"
+    if isinstance(problem, TypeError) and not str(problem).startswith("expected"):
+        # What generated code raises where it was given anything but a mapping.
+        problem = TypeError("expected a mapping")
     return f"{where} is {_shown(value)}: {problem}"
 
 

@@ -10,8 +10,9 @@ A plugin implements the hooks that it wants and leaves out the rest. Rules that 
   (a worker process, perhaps on another machine).
 - An implementation may name fewer arguments than the spec. Only plugins that `aero_provides` declares for the scheme or
   name concerned are asked.
-- A plugin is a module, an object, or a class that is made once for each profile; it is found by an entry point of group `aero`
-  or named in `[plugins] modules`. A module or object may set `aero_api_version = 1`; another number is refused.
+- A plugin is a module, an object, or a class that is made once for each profile; it is found by an entry point of
+  group `aero` or named in `[plugins] modules`. A module or object may set `aero_api_version = 1`; another number is
+  refused.
 
 Examples show a whole plugin module, as it would stand in a file.
 """
@@ -163,7 +164,7 @@ def aero_shutdown() -> None:
 
 @hookspec
 def aero_commands(group: click.Group) -> None:
-    """Add commands to the command line, for site modules. **All**; E, when `aero` is asked for a command it does not know.
+    """Add commands to the command line, for site modules. **All**; E, at a command that `aero` does not know.
 
     Packaged plugins name their groups by entry points of group `aero.commands` instead, which load when used.
 
@@ -266,7 +267,7 @@ def aero_whoami() -> Identity | None:
 
 @hookspec(firstresult=True)
 def aero_identify(token: str) -> Identity | None:
-    """Answer who stands behind a bearer token that reached the service. E (service), for each request; may be cached briefly.
+    """Answer who stands behind a bearer token. E (service), for each request; may be cached briefly.
 
     None: no token of mine. Raise `AeroError` for one of mine that is expired or forged.
 
@@ -473,7 +474,7 @@ def aero_cancel(handle: str) -> bool | None:
 
 @hookspec(firstresult=True)
 def aero_members(source: Source) -> Iterator[SourceMember] | None:
-    """List what a source's patterns match, with validators where the listing tells them. R; streamed, never in memory whole.
+    """List what a source's patterns match, with validators where the listing tells them. R; streamed.
 
     Raise `FetchError` when the listing fails; an empty one is no error.
 
@@ -502,12 +503,13 @@ def aero_fetch(
         member: The object: URL, size limit in bytes, request options.
         target: File to write; it does not exist yet, its folder does. On an error it may be left: it is thrown away.
         previous: What was known the last time; use its validators for a conditional request. None: always fetch.
-        expected: Validators of the very content that is wanted (a reference version): read just that, or raise ContentGone.
+        expected: Validators of the very content that is wanted (a reference version): read just that, or raise
+            ContentGone.
         progress: Call it with bytes done and in all, at least every second; what it raises must pass through.
 
     Returns:
-        `Fetched` with checksum, size, media type and suffix; `NotModified` when the content is plainly the same. Both with the
-        validators to keep and, in `decided_by`, what told.
+        `Fetched` with checksum, size, media type and suffix; `NotModified` when the content is plainly the same.
+        Both with the validators to keep and, in `decided_by`, what told.
 
     Raises:
         FetchError: One line: what failed, why, what to do. `retryable=False` for what only a person can mend.

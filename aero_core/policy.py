@@ -18,7 +18,9 @@ def parse_policy(value: PolicyEnum | int | str) -> PolicyEnum:
         InvalidValue: There is no such policy.
     """
     try:
-        return PolicyEnum[value.upper()] if isinstance(value, str) else PolicyEnum(value)
+        if isinstance(value, str):
+            return PolicyEnum[value.upper()]
+        return PolicyEnum(None if isinstance(value, bool) else value)
     except (KeyError, ValueError):
         names = ", ".join(f"{policy.name} {policy.value}" for policy in PolicyEnum)
         raise InvalidValue(f"policy is {value!r}: expected one of {names}") from None
@@ -46,8 +48,7 @@ def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool 
     if missing:
         return Decision(False, reason=f"waits for a first version of {_listed(missing)}")
     if revision_due:
-        new = [f"{state.data}@{state.latest}" for state in inputs if not state.pinned and (state.latest or 0) > state.consumed]
-        return Decision(True, tuple(new), "is new, or changed")
+        return Decision(True, _news(state for state in inputs if not state.pinned), "is new, or changed")
     if policy not in (PolicyEnum.ANY, PolicyEnum.ALL):
         return Decision(False, reason=_REASONS[policy])
     free = [state for state in inputs if not state.pinned]
@@ -61,7 +62,11 @@ def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool 
     if policy is PolicyEnum.ALL and len(fresh) < len(free):
         stale = [state.data for state in free if state not in fresh]
         return Decision(False, reason=f"waits for a new version of {_listed(stale)}")
-    return Decision(True, tuple(f"{state.data}@{state.latest}" for state in fresh), "has new input")
+    return Decision(True, _news(fresh), "has new input")
+
+
+def _news(states: Iterable[InputState]) -> tuple[str, ...]:
+    return tuple(f"{state.data}@{state.latest}" for state in states if (state.latest or 0) > state.consumed)
 
 
 _REASONS = {

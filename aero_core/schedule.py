@@ -47,7 +47,8 @@ def parse_schedule(every: float | int | str | None, tz: str = "UTC") -> Schedule
         seconds = parse_span(every, "every")
     except InvalidValue:
         raise InvalidValue(
-            f"every is {every!r}: expected seconds, text such as '15m' or '1d', or a cron expression such as '0 6 * * *'"
+            f"every is {every!r}: expected seconds, text such as '15m' or '1d', "
+            "or a cron expression such as '0 6 * * *'"
         ) from None
     if seconds < SHORTEST:
         raise InvalidValue(f"every is {every!r}: expected at least {SHORTEST} seconds")

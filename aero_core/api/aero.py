@@ -45,7 +45,7 @@ from aero_core.plugins import Plugins
 
 T = TypeVar("T")
 
-_PINNED = re.compile(r"(?P<data>[^@]+)@(?P<wanted>.+)")
+_PINNED = re.compile(r"(?P<data>[^@]+)@(?P<wanted>.*)")
 
 
 def open(
@@ -78,8 +78,12 @@ class Aero(AbstractContextManager["Aero"]):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.plugins = make_plugins(config)
-        configuration.make_state(config)
-        self.catalog: Catalog = self.plugins.open_catalog(config.catalog_url)
+        try:
+            configuration.make_state(config)
+            self.catalog: Catalog = self.plugins.open_catalog(config.catalog_url)
+        except BaseException:
+            self.plugins.close()
+            raise
 
     def close(self) -> None:
         """Give back connections and processes."""
@@ -282,13 +286,14 @@ class Aero(AbstractContextManager["Aero"]):
             InvalidValue: The reference cannot be read.
         """
         match = _PINNED.fullmatch(ref)
+        if match and not match["wanted"]:
+            raise InvalidValue(f"{ref!r} names no version: expected such as {ref}3, or {match['data']} for the latest")
         data = self.catalog.data(match["data"] if match else ref)
         wanted = match["wanted"] if match else "latest"
         if wanted == "latest":
             found = self.catalog.latest(data.id, as_of)
             if found is None:
-                when = f" as of {as_of.isoformat()}" if as_of else ""
-                raise NotFound(f"data {data.name!r} has no version{when}")
+                raise NotFound(_no_version(data, as_of))
             return data, found
         if as_of is not None:
             raise InvalidValue(f"{ref!r} names a version: leave out the time, or the @{wanted}")
@@ -451,6 +456,12 @@ def _all(page: Callable[[str | None], Page[T]]) -> Iterator[T]:
         if found.next is None:
             return
         after = found.next
+
+
+def _no_version(data: Data, as_of: datetime | None) -> str:
+    if as_of is None:
+        return f"data {data.name!r} has no version yet: `aero run` its flow file to make one"
+    return f"data {data.name!r} has no version as of {as_of.isoformat()}: `aero versions {data.name}` lists them"
 
 
 def _umask() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from attrs import frozen
 
 from aero_core import api
 from aero_core.api.aero import parse_time
-from aero_core.cli.output import emit, emit_one, format_option, pairs_of, short, size_of, took, when
+from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, when
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
 from aero_core.errors import InvalidValue, NotFound
@@ -186,11 +187,11 @@ def show(settings: Settings, ref: str, kind: str | None, form: str) -> None:
     with settings.open() as aero:
         found = _find(aero, ref, kind)
         if isinstance(found, Data):
-            emit_one(found, form, lambda: _data_lines(aero, found))
+            emit_each([found], form, lambda data: _data_lines(aero, data))
         elif isinstance(found, Flow):
-            emit_one(found, form, lambda: _flow_lines(found))
+            emit_each([found], form, _flow_lines)
         else:
-            emit_one(found, form, lambda: _run_lines(aero, found))
+            emit_each([found], form, lambda run: _run_lines(aero, run))
 
 
 def _find(aero: api.Aero, ref: str, kind: str | None) -> Data | Flow | Run:
@@ -206,7 +207,17 @@ def _find(aero: api.Aero, ref: str, kind: str | None) -> Data | Flow | Run:
                 return look(ref)
             except NotFound as error:
                 errors.append(error)
-    raise errors[0] if kind else NotFound(f"no data, flow or run is {ref!r}: `aero list data` lists them")
+    if kind is not None:
+        raise errors[0]
+    names = [*(data.name for data in aero.data_list()), *(flow.name for flow in aero.flows())]
+    raise _nothing("data, flow or run", ref, names, "data")
+
+
+def _nothing(what: str, ref: str, names: Iterable[str], kind: str) -> NotFound:
+    """That nothing bears a name, and which names are near it."""
+    near = list(dict.fromkeys(difflib.get_close_matches(ref, names, 3)))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`aero list {kind}` lists what there is"
+    return NotFound(f"no {what} is {ref!r}: {hint}")
 
 
 def _data_lines(aero: api.Aero, data: Data) -> Iterator[tuple[str, str]]:
@@ -332,7 +343,7 @@ def get(settings: Settings, ref: str, as_of: str | None, output: str) -> None:
             raise InvalidValue(f"{output} is a folder: name the file to write")
         with transfer_bar(ref) as progress:
             version = aero.get(ref, target, moment, progress)
-    name = ref.partition("@")[0]
+        name = aero.catalog.data(version.data_id).name
     click.echo(f"{output}: {name}@{version.number}, {size_of(version.size)}", err=True)
 
 
@@ -370,10 +381,14 @@ def _run_of(aero: api.Aero, ref: str) -> Run:
     try:
         return aero.catalog.run(ref)
     except NotFound:
+        pass
+    try:
         flow = aero.catalog.flow(ref)
+    except NotFound:
+        raise _nothing("run or flow", ref, (flow.name for flow in aero.flows()), "run") from None
     newest = next(aero.runs(flow.id), None)
     if newest is None:
-        raise NotFound(f"flow {flow.name!r} has not run yet")
+        raise NotFound(f"flow {flow.name!r} has not run yet: `aero why {flow.name}` says what it waits for")
     return newest
 
 
@@ -384,8 +399,7 @@ def _run_of(aero: api.Aero, ref: str) -> Run:
 def why(settings: Settings, flow: str, form: str) -> None:
     """Say why FLOW last ran and what it waits for, input by input."""
     with settings.open() as aero:
-        for explanation in aero.why(flow):
-            emit_one(explanation, form, lambda e=explanation: _why_lines(e))  # type: ignore[misc]
+        emit_each(aero.why(flow), form, _why_lines)
 
 
 def _why_lines(explanation: Explanation) -> Iterator[tuple[str, str]]:
@@ -432,7 +446,7 @@ def lineage(settings: Settings, ref: str, depth: int, form: str) -> None:
     with settings.open() as aero:
         node = aero.lineage(ref, depth)
         if form != "table":
-            emit_one(node, form, lambda: ())
+            emit_each([node], form, lambda node: ())
             return
         for line in _tree(node):
             click.echo(line)
@@ -471,7 +485,9 @@ def verify(settings: Settings, data: str | None, form: str) -> int:
                 lambda f: (f"{f.data}@{f.number}", f.problem or "ok"),
                 "",
             )
-    click.echo(f"{good} versions are as recorded, {bad} are not", err=True)
+    total = good + bad
+    result = f"{bad} damaged or missing" if bad else "all as recorded"
+    click.echo(f"{total} version{'s' * (total != 1)} verified: {result}", err=True)
     return 1 if bad else 0
 
 

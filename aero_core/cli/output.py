@@ -53,12 +53,19 @@ def emit(
             click.echo(empty)
 
 
-def emit_one(item: object, form: str, lines: Callable[[], Iterable[tuple[str, str]]]) -> None:
-    """Print one model: as JSON, or as labelled lines."""
-    if form != "table":
-        click.echo(json.dumps(unstructure(item), ensure_ascii=False, indent=2 if form == "json" else None))
-        return
-    pairs = [(label, text) for label, text in lines() if text]
+def emit_each(
+    items: Iterable[T], form: str, lines: Callable[[T], Iterable[tuple[str, str]]]
+) -> None:
+    """Print models in full: as labelled lines, an array, or lines of JSON."""
+    if form == "table":
+        for item in items:
+            _emit_lines(lines(item))
+    else:
+        emit(items, form, (), lambda item: (), "")
+
+
+def _emit_lines(lines: Iterable[tuple[str, str]]) -> None:
+    pairs = [(label, text) for label, text in lines if text]
     width = max((len(label) for label, _ in pairs), default=0)
     for label, text in pairs:
         first, *more = text.splitlines() or [""]

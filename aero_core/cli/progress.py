@@ -26,11 +26,12 @@ class RunProgress(AbstractContextManager["RunProgress"]):
     """Prints a line for each ended run; on a terminal shows a bar for each running one.
 
     Args:
+        command: How to call aero, for a line that tells where a failed run's log is; None: somebody else tells.
         quiet: Print no lines (the output is for a program).
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, command: str | None = None, quiet: bool = False) -> None:
+        self._command, self._quiet = command, quiet
         self._lock = threading.Lock()
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -83,7 +84,9 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         elif run.state is RunState.UNCHANGED:
             text += ": nothing new"
         elif run.error is not None:
-            text += f": {run.error.message} (aero logs {short(run.id)})"
+            text += f": {run.error.message}"
+            if self._command is not None:
+                text += f" (`{self._command} logs {short(run.id)}`)"
         self._line(text)
 
     def _line(self, text: str) -> None:

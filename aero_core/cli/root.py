@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import logging
@@ -14,6 +15,8 @@ import click
 from attrs import frozen
 
 from aero_core import api
+from aero_core import config as configuration
+from aero_core.api.aero import make_plugins
 from aero_core.errors import AeroError
 
 #: Exit codes beyond those of `aero_core.errors`; docs/reference/exit-codes.md lists all.
@@ -72,7 +75,17 @@ class LazyGroup(click.Group):
             if point.name == cmd_name:
                 loaded = point.load()
                 return loaded if isinstance(loaded, click.Command) else None
-        return self._from_site_modules(ctx, cmd_name)
+        return _from_site_modules(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 3)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, line) for name, (_, line) in _COMMANDS.items()]
@@ -80,17 +93,21 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def _from_site_modules(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Site adapters are asked only for commands that nobody else has, and only within a project."""
-        flags = ctx.params
-        settings = Settings(flags.get("state"), flags.get("profile"))
-        try:
-            with settings.open() as aero:
-                extra = click.Group()
-                aero.plugins.extend_commands(extra)
-                return extra.commands.get(name)
-        except AeroError:
+
+def _from_site_modules(ctx: click.Context, name: str) -> click.Command | None:
+    """Site adapters are asked only for commands that nobody else has, and only within a project."""
+    flags = ctx.params
+    try:
+        config = configuration.load(None, flags.get("state"), flags.get("profile"))
+        if not config.plugins.modules:
             return None
+        plugins = make_plugins(config)
+        ctx.call_on_close(plugins.close)
+        extra = click.Group()
+        plugins.extend_commands(extra)
+        return extra.commands.get(name)
+    except AeroError:
+        return None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,8 +132,11 @@ def run(arguments: Sequence[str]) -> int:
         return answer if isinstance(answer, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        _say(_explain(error))
         return error.exit_code
     except AeroError as error:
         _say(str(error))
@@ -133,6 +153,15 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _say(f"internal error, {type(error).__name__}: {error} (this is a bug: `aero -v ...` shows where)")
         return EXIT_INTERNAL
+
+
+def _explain(error: click.ClickException) -> str:
+    """A wrong command line as one line: click's own words take three."""
+    message = error.format_message()
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "aero"
+        return f"{message.rstrip('.')}: `{path} --help` shows what can be given"
+    return message
 
 
 def _say(message: str) -> None:

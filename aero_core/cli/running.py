@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from types import FrameType
 import click
 
 from aero_core import api
+from aero_core import config as configuration
 from aero_core.api.aero import plan
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
@@ -22,7 +25,7 @@ from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
 
 FIRST_CONFIG = """\
 # AERO's settings for this folder and those below it: docs/reference/configuration.
-project = "{project}"
+project = {project}
 
 [limits]
 runs = 2
@@ -56,7 +59,7 @@ _prune = click.option("--prune", is_flag=True, help="Disable flows that the file
 def init(folder: Path) -> None:
     """Write an aero.toml and a first flow file that runs as written into FOLDER; nothing is overwritten."""
     wanted = {
-        "aero.toml": FIRST_CONFIG.format(project=folder.resolve().name.replace('"', "").replace("\\", "") or "project"),
+        "aero.toml": FIRST_CONFIG.format(project=json.dumps(folder.resolve().name or "project")),
         "flows.py": FIRST_FLOWS,
         "notes.txt": "The first line.\nThe second line.\n",
     }
@@ -70,7 +73,7 @@ def init(folder: Path) -> None:
             click.echo(f"wrote {folder / name}")
     except OSError as error:
         raise FlowFileError(f"{folder} cannot be written: {error.strerror}") from None
-    click.echo(f"Run it: aero run {folder / 'flows.py'}")
+    click.echo(f"Run it: aero run {shlex.quote(str(folder / 'flows.py'))}")
 
 
 @click.command()
@@ -110,7 +113,7 @@ def run(
         if not quiet:
             _print_changes(changes, prune)
         flows = _chosen(aero, changes, only)
-        with RunProgress(quiet) as progress:
+        with RunProgress(quiet=quiet) as progress:
             ended = aero.run([flow.id for flow in flows], now, progress)
         if quiet:
             emit(ended, form, (), lambda item: (), "")
@@ -133,7 +136,7 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
         if files:
             _print_changes(aero.apply(*files, prune=prune), prune)
         click.echo("AERO is up; Ctrl-C stops it.", err=True)
-        with RunProgress() as progress, aero.engine(None, progress) as engine, _stopping(engine):
+        with RunProgress(_command(aero, settings)) as progress, aero.engine(None, progress) as engine, _stopping(engine):
             engine.run_forever()
     click.echo("stopped", err=True)
 
@@ -195,7 +198,7 @@ def _print_made(aero: api.Aero, settings: Settings, flows: Sequence[Flow], ended
         if flow.id not in ran:
             click.echo(_not_due(aero, flow))
     for run in _failed(ended):
-        click.echo(f"\nfailed: {run.flow}: {run.error.message if run.error else ''}")
+        click.echo(f"\n{run.flow} {run.state.value}: {run.error.message if run.error else ''}")
         click.echo(f"Look at it: {_command(aero, settings)} logs {short(run.id)}")
 
 
@@ -222,17 +225,19 @@ def _failed(ended: Sequence[Run]) -> list[Run]:
 
 def _command(aero: api.Aero, settings: Settings) -> str:
     """How to call aero from here such that it finds this project."""
-    if settings.state is not None:
-        return f"aero --state {settings.state}"
-    try:
-        from aero_core.config import load
+    words = ["aero"]
+    if settings.profile is not None:
+        words += ["--profile", settings.profile]
+    if not _found_from_here(aero, settings):
+        folder = aero.config.state
+        words += ["--state", str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)]
+    return shlex.join(words)
 
-        if load().state == aero.config.state:
-            return "aero"
-    except AeroError:
-        pass
+
+def _found_from_here(aero: api.Aero, settings: Settings) -> bool:
+    """Whether a command without a flow file finds the same state and the same settings."""
     try:
-        shown = aero.config.state.relative_to(Path.cwd())
-    except ValueError:
-        shown = aero.config.state
-    return f"aero --state {shown}"
+        found = configuration.load(None, None, settings.profile)
+    except AeroError:
+        return False
+    return (found.state, found.file) == (aero.config.state, aero.config.file)

@@ -1,5 +1,6 @@
 """What happens, and when: the engine that claims due runs and drives them to their commit."""
 
-from aero_core.engine.engine import Engine, Event, EventKind
+from aero_core.engine.engine import Engine
+from aero_core.engine.events import Event, EventKind
 
 __all__ = ["Engine", "Event", "EventKind"]

@@ -13,10 +13,9 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 
 import attrs
@@ -24,18 +23,18 @@ from attrs import frozen
 
 from aero_core.catalog import Catalog
 from aero_core.config import Config
-from aero_core.converter import structure, unstructure
+from aero_core.converter import unstructure
+from aero_core.engine.events import Event, EventKind
 from aero_core.engine.lease import Lease
-from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_name
-from aero_core.errors import AeroError, StaleRun
+from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_name, result_of
+from aero_core.engine.waking import Waker
+from aero_core.errors import AeroError, CatalogError, StaleRun
 from aero_core.models import (
-    JSON,
     Attempt,
     Claim,
     Failure,
     Launched,
     Limits,
-    Report,
     Result,
     Run,
     RunState,
@@ -46,42 +45,17 @@ from aero_core.plugins import Plugins
 logger = logging.getLogger("aero.engine")
 
 #: Seconds between renewals of leases, and the shortest time between two.
-HEARTBEAT = 15.0
-QUICK_HEARTBEAT = 1.0
+HEARTBEAT, QUICK_HEARTBEAT = 15.0, 1.0
 #: Seconds between looks at whether another engine that holds runs still lives.
 LOOK_AFTER = 1.0
+#: Seconds between looks at what is due but held back by a limit.
+LOOK_AT_LIMITS = 1.0
+#: Seconds until the next try when the catalog could not be used.
+RECOVER = 1.0
 #: Seconds that `run_to_rest` waits, in all, for retries of its own runs.
 PATIENCE = 10.0
 #: Seconds that runs get to finish at a clean stop.
 GRACE = 10.0
-
-
-class EventKind(StrEnum):
-    """What an engine tells its caller."""
-
-    BEGAN = "began"
-    REPORT = "report"
-    ENDED = "ended"
-    RETRY = "retry"
-    WARNING = "warning"
-
-
-@frozen
-class Event:
-    """Word from the engine.
-
-    Attributes:
-        run: The run concerned, as it is now.
-        versions: What an ended run made.
-        report: Progress within a step.
-        message: A warning.
-    """
-
-    kind: EventKind
-    run: Run | None = None
-    versions: tuple[Version, ...] = ()
-    report: Report | None = None
-    message: str = ""
 
 
 @frozen
@@ -96,8 +70,11 @@ class _Live:
 
 @frozen
 class _Finished:
+    """An attempt that has ended; `again` when the catalog could not take its end the first time."""
+
     run_id: str
     attempt_id: str
+    again: bool = False
 
 
 _WAKE = object()
@@ -125,18 +102,22 @@ class Engine:
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._hurry = threading.Event()
-        self._closing = threading.Event()
-        self._beat_at = self._look_at = time.monotonic()
+        self._beat_at = self._look_at = self._beaten = time.monotonic()
+        self._beaten_wall = time.time()
+        self._look_wanted, self._others_hold, self._has_claimed = True, False, False
+        self._unsettled: list[tuple[float, _Finished]] = []
         self._own_retries: dict[str, float] = {}
+        self._waker = Waker(catalog, lambda: self._inbox.put(_WAKE))
         self.ended: list[Run] = []
-        self._waker = threading.Thread(target=self._watch, name="aero-waker", daemon=True)
-        self._waker.start()
 
     def close(self) -> None:
         """Let go: hand back what still runs, end the threads, remove scratch."""
         self._hand_back()
-        self._closing.set()
-        self._waker.join(timeout=2.0)
+        if self._has_claimed:
+            # What could not be handed back is free for others at once, and the waker learns that it is over.
+            with suppress(AeroError):
+                self._catalog.release(self._lease.holder.id)
+        self._waker.close()
         self._lease.close()
 
     def stop(self) -> None:
@@ -157,6 +138,7 @@ class Engine:
         """
         self.ended = []
         self._own_retries.clear()
+        self._waker.mark()
         while not self._stop.is_set():
             self._turn()
             if not self._live and self._at_rest():
@@ -166,11 +148,18 @@ class Engine:
         return self.ended
 
     def run_forever(self) -> None:
-        """Drive until `stop`."""
+        """Drive until `stop`; goes on when the catalog could not be used for a while."""
+        self._waker.mark()
         while not self._stop.is_set():
-            self._turn()
-            self.ended.clear()
-            self._sleep()
+            try:
+                self._turn()
+                self.ended.clear()
+                self._sleep()
+            except AeroError as error:
+                if not error.retryable:
+                    raise
+                self._warn(f"{error}; AERO goes on trying")
+                self._stop.wait(RECOVER)
         self._wind_down()
 
     # The loop
@@ -188,52 +177,42 @@ class Engine:
 
     def _sleep(self) -> None:
         """Wait for the next thing to happen, or to be due."""
+        self._waker.start()
         timeout = self._time_left()
         try:
-            first = self._inbox.get(timeout=timeout)
+            self._handle(self._inbox.get(timeout=timeout))
         except queue.Empty:
-            return
-        self._handle(first)
+            pass
         while not self._inbox.empty():
             self._handle(self._inbox.get())
+        now = time.monotonic()
+        ripe = [done for when, done in self._unsettled if when <= now]
+        self._unsettled = [(when, done) for when, done in self._unsettled if when > now]
+        for done in ripe:
+            self._finish(done)
 
     def _handle(self, item: object) -> None:
         if isinstance(item, _Finished):
             self._finish(item)
+        elif item is _WAKE:
+            # Somebody may have asked for a run's cancelling, or another engine may have begun one.
+            self._beat_at = min(self._beat_at, self._beaten + QUICK_HEARTBEAT)
+            self._look_wanted = True
 
     def _time_left(self) -> float | None:
         now = time.monotonic()
-        waits: list[float] = []
+        waits = [when - now for when, _ in self._unsettled]
         if self._live:
             waits.append(self._beat_at - now)
-        if self._others_hold:
+        if self._others_hold or self._look_wanted:
             waits.append(self._look_at - now)
         if len(self._live) < self._slots:
             due = self._catalog.next_due(self._only)
-            # What is due already and was not begun waits for a limit: the end of another run wakes us.
-            if due is not None and (left := (due - self._catalog.now()).total_seconds()) > 0:
-                waits.append(left)
+            if due is not None:
+                left = (due - self._catalog.now()).total_seconds()
+                # What is due already and was not begun is held back by a limit; behind it more may come due.
+                waits.append(left if left > 0 else LOOK_AT_LIMITS)
         return max(0.0, min(waits)) if waits else None
-
-    def _watch(self) -> None:
-        """Turn changes of the catalog into words in the inbox."""
-        position: int | None = None
-        while not self._closing.is_set():
-            try:
-                if position is None:
-                    position = self._catalog.position()
-                seen = self._catalog.wait(position, 0.5)
-            except Exception as error:
-                if self._closing.is_set():
-                    return
-                logger.warning("waiting for changes failed: %s", error)
-                self._closing.wait(1.0)
-                continue
-            if seen != position:
-                position = seen
-                if self._live:
-                    self._beat_at = min(self._beat_at, time.monotonic() + QUICK_HEARTBEAT)
-                self._inbox.put(_WAKE)
 
     def _at_rest(self) -> bool:
         """Nothing is queued or running for our flows, but for retries that are not worth waiting for."""
@@ -258,32 +237,34 @@ class Engine:
 
     # Leases
 
-    _others_hold = False
-
     def _look_after_others(self) -> None:
         """Free the runs of engines that are proved dead."""
-        if time.monotonic() < self._look_at:
+        now = time.monotonic()
+        if now < self._look_at or not (self._look_wanted or self._others_hold):
             return
-        self._look_at = time.monotonic() + LOOK_AFTER
-        others = [holder for holder in self._catalog.holders() if holder.id != self._lease.holder.id]
-        for holder in others:
+        self._look_at, self._look_wanted = now + LOOK_AFTER, False
+        # In this order: an engine that was dead before we ask who holds runs will hold no further ones.
+        dead = self._lease.dead()
+        alive = set()
+        for holder in self._catalog.holders():
             if self._lease.is_dead(holder):
                 freed = self._catalog.release(holder.id)
                 logger.info("engine %s is gone: %d of its runs are begun again", holder.id, freed)
-        self._lease.sweep(frozenset(holder.id for holder in others))
-        self._others_hold = bool(others)
+            elif holder.id != self._lease.holder.id:
+                alive.add(holder.id)
+        self._lease.sweep(lock for lock in dead if lock.stem not in alive)
+        self._others_hold = bool(alive)
 
     def _heartbeat(self) -> None:
-        now = time.monotonic()
-        if not self._live or now < self._beat_at:
-            self._beat_at = max(self._beat_at, now) if self._live else now + HEARTBEAT
-            return
-        self._beat_at = now + HEARTBEAT
-        beat = self._catalog.heartbeat(self._lease.holder, list(self._live))
-        for run_id in beat.cancel | beat.lost:
-            live = self._live.get(run_id)
-            if live is not None:
-                self._cancel(live)
+        now, wall = time.monotonic(), time.time()
+        if not self._live:
+            self._beaten, self._beaten_wall, self._beat_at = now, wall, now + HEARTBEAT
+        # The catalog's clock goes on while this machine sleeps, and with it the leases; ours may not.
+        elif now >= self._beat_at or wall - self._beaten_wall > HEARTBEAT:
+            self._beaten, self._beaten_wall, self._beat_at = now, wall, now + HEARTBEAT
+            beat = self._catalog.heartbeat(self._lease.holder, list(self._live))
+            for run_id in beat.cancel | beat.lost:
+                self._cancel(self._live[run_id])
 
     def _cancel(self, live: _Live) -> None:
         run, executor = live.claim.run, live.claim.flow.spec.executor
@@ -297,11 +278,14 @@ class Engine:
 
     def _start(self, claim: Claim) -> None:
         run, spec = claim.run, claim.flow.spec
+        self._has_claimed = True
         self._tell(Event(EventKind.BEGAN, run))
-        if not self._live:
-            self._beat_at = time.monotonic() + HEARTBEAT
         scratch = self._lease.scratch / (run.attempt_id or run.id)
         log = self._config.state / "logs" / log_name(run)
+        former = self._live.pop(run.id, None)
+        if former is not None and run.handle is None:
+            # Our own lease ran out, and the run came to us again: it must not overlap itself.
+            self._cancel(former)
         try:
             scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             log.parent.mkdir(mode=0o700, exist_ok=True)
@@ -309,14 +293,17 @@ class Engine:
         except (AeroError, OSError) as error:
             kind = "launch" if isinstance(error, AeroError) else "state"
             retryable = error.retryable if isinstance(error, AeroError) else True
+            shutil.rmtree(scratch, ignore_errors=True)
             self._settle(claim, Result(failure=Failure(kind, str(error), retryable)), None)
             return
         self._live[run.id] = _Live(claim, launched, log, scratch)
-        if launched.handle is not None and launched.handle != run.handle:
-            self._catalog.launched(run.id, run.fencing, launched.handle)
         done = _Finished(run.id, run.attempt_id or run.id)
         launched.future.add_done_callback(lambda future: self._inbox.put(done))
         logger.debug("run %s of %s begun (%s)", run.id, spec.name, run.cause)
+        if launched.handle is not None and launched.handle != run.handle:
+            # Taken over already: the next heartbeat says so too, and ends the work.
+            with suppress(StaleRun):
+                self._catalog.launched(run.id, run.fencing, launched.handle)
 
     def _attach(self, claim: Claim) -> Launched | None:
         """The work that a former engine launched, if it can be found."""
@@ -345,16 +332,27 @@ class Engine:
         live = self._live.get(done.run_id)
         if live is None or (live.claim.run.attempt_id or live.claim.run.id) != done.attempt_id:
             return
-        result = _result_of(live.launched)
-        if result.log:
-            with live.log.open("a", encoding="utf-8") as file:
+        result = result_of(live.launched)
+        if result.log and not done.again:
+            with suppress(OSError), live.log.open("a", encoding="utf-8") as file:
                 file.write(result.log)
+        try:
+            self._settle(live.claim, result, live.log)
+        except CatalogError as error:
+            if not error.retryable:
+                raise
+            self._warn(f"{error}; the end of run {done.run_id} is recorded later", live.claim.run)
+            self._unsettled.append((time.monotonic() + RECOVER, attrs.evolve(done, again=True)))
+            return
         self._live.pop(done.run_id)
-        self._settle(live.claim, result, live.log)
         shutil.rmtree(live.scratch, ignore_errors=True)
 
     def _settle(self, claim: Claim, result: Result, log: Path | None) -> None:
-        """Commit or fail a run; an error of the catalog on the way leaves it to its lease."""
+        """Commit or fail a run.
+
+        Raises:
+            CatalogError: The catalog could not take it; retryable where it may later.
+        """
         kept = str(log) if log is not None and log.exists() and log.stat().st_size else None
         try:
             if result.failure is None:
@@ -363,7 +361,7 @@ class Engine:
                     committed = self._catalog.commit(commit)
                     self._end(committed.run, committed.versions)
                     return
-                except StaleRun:
+                except (StaleRun, CatalogError):
                     raise
                 except AeroError as error:
                     failure = Failure("commit", str(error), error.retryable)
@@ -392,11 +390,9 @@ class Engine:
         """Give running attempts some time to finish, then hand the rest back."""
         deadline = time.monotonic() + GRACE
         while self._live and not self._hurry.is_set() and time.monotonic() < deadline:
-            self._heartbeat()
-            try:
+            with suppress(queue.Empty):
+                self._heartbeat()
                 self._handle(self._inbox.get(timeout=max(0.0, deadline - time.monotonic())))
-            except queue.Empty:
-                break
         self._hand_back()
 
     def _hand_back(self) -> None:
@@ -407,16 +403,3 @@ class Engine:
                 self._catalog.hand_back(live.claim.run.id, live.claim.run.fencing)
             except AeroError as error:
                 self._warn(f"run {live.claim.run.id} could not be handed back: {error}", live.claim.run)
-
-
-def _result_of(launched: Launched) -> Result:
-    """What an executor's future says, or the failure that it stands for."""
-    try:
-        answer: Mapping[str, JSON] = launched.future.result(timeout=0)
-        return structure(answer, Result, "the executor's answer")
-    except CancelledError:
-        return Result(failure=Failure("cancelled", "cancelled"))
-    except AeroError as error:
-        return Result(failure=Failure("executor", str(error), error.retryable))
-    except Exception as error:
-        return Result(failure=Failure("executor", f"{type(error).__name__}: {error}", True))

@@ -12,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,8 +37,7 @@ class Lease:
         folder = state / ENGINES
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / f"{identity}.lock"
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = _make_locked(path)
         self.holder = Holder(identity, boot_id(), str(path), agent)
         self.scratch = state / SCRATCH / identity
         self.scratch.mkdir(mode=0o700, parents=True)
@@ -53,31 +54,61 @@ class Lease:
             return False
         return can_lock(Path(other.lock))
 
-    def sweep(self, keep: frozenset[str]) -> None:
+    def dead(self) -> list[Path]:
+        """Lock files in this state folder whose engines are proved dead."""
+        return [
+            lock for lock in (self._state / ENGINES).glob("*.lock") if lock.stem != self.holder.id and can_lock(lock)
+        ]
+
+    def sweep(self, locks: Iterable[Path]) -> None:
         """Remove what dead engines left: scratch folders, then lock files.
 
         Args:
-            keep: Ids of engines that still hold runs; their lock file is the proof that frees those.
+            locks: From `dead`; of engines that hold no run any more, whose lock file is the proof that frees it.
         """
-        for lock in (self._state / ENGINES).glob("*.lock"):
-            if lock.stem != self.holder.id and lock.stem not in keep and can_lock(lock):
-                shutil.rmtree(self._state / SCRATCH / lock.stem, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+        for lock in locks:
+            # Held meanwhile: a new engine that has just made its file, and not locked it yet, makes it again.
+            with _locking(lock) as dead:
+                if dead:
+                    shutil.rmtree(self._state / SCRATCH / lock.stem, ignore_errors=True)
+                    lock.unlink(missing_ok=True)
+
+
+def _make_locked(path: Path) -> int:
+    """Make a lock file and lock it, however often another engine sweeps it away in between."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        os.close(file)
 
 
 def can_lock(path: Path) -> bool:
     """Whether a lock file is there and nobody holds it."""
+    with _locking(path) as locked:
+        return locked
+
+
+@contextmanager
+def _locking(path: Path) -> Iterator[bool]:
+    """Hold a lock file, if it is there and nobody else does."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return False
+        yield False
+        return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
+        os.close(file)
+        yield False
+        return
+    try:
+        yield True
     finally:
         os.close(file)
-    return True
 
 
 @lru_cache(maxsize=1)

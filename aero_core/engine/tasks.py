@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import attrs
 
 from aero_core.config import CODE_STORE, Config
+from aero_core.converter import structure
+from aero_core.errors import AeroError
 from aero_core.models import (
+    JSON,
     Claim,
     CodeRef,
     Commit,
     FailedAttempt,
     Failure,
+    Launched,
     Previous,
     Result,
     Run,
@@ -31,8 +36,6 @@ from aero_core.models.task import PluginNeed
 #: Attempts after the first for what is nobody's fault: fetches, stores, executors, lost work.
 INFRASTRUCTURE_RETRIES = 3
 LONGEST_BACKOFF = 300.0
-#: Failures of the user's function, which only the flow's own `retries` repeat.
-_FUNCTION_KINDS = frozenset({"function", "outputs", "memory", "crash", "timeout"})
 
 
 def build_task(claim: Claim, config: Config, needs: tuple[PluginNeed, ...], scratch: Path) -> Task:
@@ -132,6 +135,20 @@ def _code(claim: Claim, config: Config) -> CodeRef | None:
     )
 
 
+def result_of(launched: Launched) -> Result:
+    """What an executor's future says, or the failure that it stands for."""
+    try:
+        answer: Mapping[str, JSON] = launched.future.result(timeout=0)
+        return structure(answer, Result, "the executor's answer")
+    except CancelledError:
+        return Result(failure=Failure("cancelled", "cancelled"))
+    except AeroError as error:
+        return Result(failure=Failure("executor", str(error), error.retryable))
+    # An executor's own errors are of any kind, and the run ends by each of them.
+    except Exception as error:  # noqa: BLE001
+        return Result(failure=Failure("executor", f"{type(error).__name__}: {error}", True))
+
+
 def commit_of(run: Run, result: Result, executor: str, log: str | None) -> Commit:
     """The commit of a run that went well."""
     environment = result.environment and attrs.evolve(result.environment, executor=executor)
@@ -168,13 +185,11 @@ def retry_after(attempt: int, retries: int, failure: Failure) -> float | None:
     Args:
         attempt: Attempts begun, this one included.
         retries: The flow's own retries, which repeat whatever went wrong.
-        failure: What went wrong.
+        failure: What went wrong; what the user's function did is never `retryable`.
     """
     if failure.kind == "cancelled":
         return None
-    allowed = retries
-    if failure.retryable and failure.kind not in _FUNCTION_KINDS:
-        allowed = max(retries, INFRASTRUCTURE_RETRIES)
+    allowed = max(retries, INFRASTRUCTURE_RETRIES) if failure.retryable else retries
     if attempt > allowed:
         return None
     return float(min(2 ** (attempt - 1), LONGEST_BACKOFF))

@@ -102,6 +102,7 @@ from aero_core.models.values import (
 )
 
 __all__ = [
+    "JSON",
     "AeroOutput",
     "AlertEvent",
     "ArgumentSet",
@@ -141,7 +142,6 @@ __all__ = [
     "InputMode",
     "InputShape",
     "InputState",
-    "JSON",
     "Launched",
     "Limits",
     "Location",
@@ -154,11 +154,11 @@ __all__ = [
     "Output",
     "PluginNeed",
     "PolicyEnum",
-    "Pulled",
-    "PulledInput",
     "Previous",
     "Progress",
     "Provides",
+    "Pulled",
+    "PulledInput",
     "Registration",
     "Report",
     "Result",

@@ -185,6 +185,7 @@ class Flow:
 
     @property
     def name(self) -> str:
+        """The flow's name."""
         return self.spec.name
 
 

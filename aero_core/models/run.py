@@ -26,6 +26,7 @@ class RunState(StrEnum):
 
     @property
     def final(self) -> bool:
+        """Whether the run is over."""
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 

@@ -200,7 +200,8 @@ class Attempt:
         endpoint: Where to run it, in the executor's own words.
         memory: Bytes that the function may use, or None for the executor's default.
         timeout: Seconds from the function's start, or None.
-        log: File that takes stdout and stderr where the executor shares this machine's files; else answer it in `Result.log`.
+        log: File that takes stdout and stderr where the executor shares this machine's files; else answer it in
+            `Result.log`.
         report: Called with each `Report`, from any thread, where the executor can.
     """
 

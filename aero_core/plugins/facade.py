@@ -54,7 +54,9 @@ class Plugins(Registry):
 
     def credentials(self, audience: str) -> Credentials | None:
         """The first authenticator's credentials for an audience, or None."""
-        return self._authenticate(lambda name: self._ask(hookspecs.aero_credentials, name)(audience), "aero_credentials")
+        return self._authenticate(
+            lambda name: self._ask(hookspecs.aero_credentials, name)(audience), "aero_credentials"
+        )
 
     def whoami(self) -> Identity | None:
         """Who acts here, by the first authenticator that knows."""
@@ -110,9 +112,7 @@ class Plugins(Registry):
     def attach(self, executor: str, handle: str) -> Launched | None:
         """The work of an earlier process, or None when it is lost."""
         plugin = self.serving(Family.EXECUTOR, executor)
-        return (
-            self._ask(hookspecs.aero_attach, plugin)(handle) if plugin in self._having("aero_attach") else None
-        )
+        return self._ask(hookspecs.aero_attach, plugin)(handle) if plugin in self._having("aero_attach") else None
 
     def cancel(self, executor: str, handle: str) -> bool:
         """Stop launched work; False where the executor cannot."""
@@ -237,7 +237,9 @@ def for_task(needs: Sequence[PluginNeed], prefer: Mapping[str, str]) -> Plugins:
     for need in needs:
         info = there.get(need.name)
         if info is None:
-            raise PluginError(f"plugin {need.name!r} {need.version} is not installed where the run happens: install it there")
+            raise PluginError(
+                f"plugin {need.name!r} {need.version} is not installed where the run happens: install it there"
+            )
         if info.status == "broken":
             raise PluginError(f"plugin {need.name!r} cannot be used where the run happens: {info.reason}")
     return plugins

@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -76,16 +76,23 @@ class Registry:
         self._infos: dict[str, PluginInfo] = {}
         self._settings: dict[str, object] = {}
         self._callers: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._serving: dict[tuple[Family, str], str] = {}
         for candidate in _candidates(selection):
             if only is None or candidate.name in only:
                 self._add(candidate)
+        # Made while plugins were still being added, they would ask those that came later too.
+        self._callers.clear()
+        if only is None:
+            self._name_missing()
+        self._needs = tuple(self._need(info) for info in self.infos() if info.status == "ok")
 
     def close(self) -> None:
         """Shut the plugins down; one that fails stops no other."""
         for name in self._having("aero_shutdown"):
             try:
                 self._ask(hookspecs.aero_shutdown, name)()
-            except Exception as error:
+            # It is over for this plugin in any case, and the others are still to come.
+            except Exception as error:  # noqa: BLE001
                 self._infos[name] = attrs.evolve(self._infos[name], reason=f"failed at shutdown: {_line(error)}")
 
     def infos(self) -> tuple[PluginInfo, ...]:
@@ -94,16 +101,11 @@ class Registry:
 
     def needs(self) -> tuple[PluginNeed, ...]:
         """The loaded plugins and their settings, as a task carries them."""
-        return tuple(
-            PluginNeed(
-                info.name,
-                info.version,
-                unstructure(self._settings[info.name]) if self._settings.get(info.name) else {},
-                info.module,
-            )
-            for info in self.infos()
-            if info.status == "ok"
-        )
+        return self._needs
+
+    def _need(self, info: PluginInfo) -> PluginNeed:
+        settings = self._settings[info.name]
+        return PluginNeed(info.name, info.version, {} if settings is None else unstructure(settings), info.module)
 
     # Choosing
 
@@ -113,6 +115,11 @@ class Registry:
         Raises:
             PluginError: None does, or several do and no setting decides.
         """
+        if (family, name) not in self._serving:
+            self._serving[family, name] = self._choose(family, name)
+        return self._serving[family, name]
+
+    def _choose(self, family: Family, name: str) -> str:
         offers = [
             (info.name, record)
             for info in self.infos()
@@ -158,9 +165,7 @@ class Registry:
     # Loading
 
     def _add(self, candidate: _Candidate) -> None:
-        info = PluginInfo(
-            candidate.name, "ok", candidate.distribution, candidate.version, module=candidate.module
-        )
+        info = PluginInfo(candidate.name, "ok", candidate.distribution, candidate.version, module=candidate.module)
         disabled = self._selection.disabled
         if candidate.name in disabled or "*" in disabled:
             self._infos[candidate.name] = attrs.evolve(info, status="disabled")
@@ -175,14 +180,29 @@ class Registry:
         try:
             self._register(candidate)
             self._infos[candidate.name] = info
-            provides = tuple(r for some in self._ask_if_there(hookspecs.aero_provides, candidate.name) for r in some)
+            provides = self._declared(candidate.name)
             self._configure(candidate.name)
             hooks = tuple(sorted(caller.name for caller in self._hooks(candidate.name)))
             self._infos[candidate.name] = attrs.evolve(info, provides=provides, hooks=hooks)
-        except Exception as error:
+        # A plugin is other people's code: whatever it does while it loads, `sys.exit` too, AERO goes on without it.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             if self._manager.has_plugin(candidate.name):
                 self._manager.unregister(name=candidate.name)
             self._infos[candidate.name] = attrs.evolve(info, status="broken", reason=_line(error))
+
+    def _name_missing(self) -> None:
+        """Settings for a plugin that is not there are most often a slip of the pen: they are shown as such."""
+        for name in self._selection.settings:
+            if name not in self._infos:
+                reason = f"[plugins.{name}] in aero.toml has settings for it, but no plugin of that name is installed"
+                self._infos[name] = PluginInfo(name, "broken", reason=reason)
+
+    def _declared(self, name: str) -> tuple[Provides, ...]:
+        records = tuple(record for some in self._ask_if_there(hookspecs.aero_provides, name) for record in some)
+        for record in records:
+            if not isinstance(record, Provides):
+                raise PluginError(f"aero_provides answered {record!r}: expected records of aero_core.models.Provides")
+        return records
 
     def _register(self, candidate: _Candidate) -> None:
         plugin = candidate.load()
@@ -217,18 +237,18 @@ class Registry:
     # Asking
 
     def _having(self, hook: str) -> list[str]:
-        names = [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls() if not impl.wrapper]
-        return sorted(set(names))
+        return sorted({impl.plugin_name for impl in self._answering(hook)})
+
+    def _answering(self, hook: str) -> list[pluggy.HookImpl]:
+        """All implementations but wrappers, of either kind."""
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        return [impl for impl in implementations if not impl.wrapper and not impl.hookwrapper]
 
     def _caller(self, spec: Callable[..., object], name: str) -> Callable[..., Any]:
         """The hook with one plugin's implementation and everybody's wrappers."""
         key = (spec.__name__, name)
         if key not in self._callers:
-            others = [
-                impl.plugin
-                for impl in getattr(self._manager.hook, spec.__name__).get_hookimpls()
-                if impl.plugin_name != name and not impl.wrapper and not impl.hookwrapper
-            ]
+            others = [impl.plugin for impl in self._answering(spec.__name__) if impl.plugin_name != name]
             self._callers[key] = self._manager.subset_hook_caller(spec.__name__, others)
         return self._callers[key]
 
@@ -241,11 +261,12 @@ class Registry:
     def _ask(self, spec: Callable[P, R], name: str) -> Callable[P, R]:
         """Call one plugin's hook with the spec's own signature; anything but AERO's errors is the plugin's fault."""
         caller = self._caller(spec, name)
-        signature = inspect.signature(spec)
+        signature = _signature(spec)
 
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments
             try:
-                answer = caller(**signature.bind(*args, **kwargs).arguments)
+                answer = caller(**given)
             except AeroError:
                 raise
             except Exception as error:
@@ -268,6 +289,11 @@ class Registry:
             return answer
 
         return call
+
+
+@cache
+def _signature(spec: Callable[..., object]) -> inspect.Signature:
+    return inspect.signature(spec)
 
 
 def _candidates(selection: Selection) -> Iterator[_Candidate]:

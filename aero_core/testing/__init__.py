@@ -15,6 +15,7 @@ pytest.register_assert_rewrite(
         for module in (
             "catalog",
             "catalog_committing",
+            "catalog_due",
             "catalog_looking",
             "catalog_registering",
             "catalog_running",

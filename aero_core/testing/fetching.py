@@ -235,9 +235,7 @@ class FetchContract:
         assert answer.decided_by in self.decided_by
         assert list(target.parent.iterdir()) == []
 
-    def test_what_nothing_changed_answers_serves_again(
-        self, fetch: Fetcher, source: Publisher
-    ) -> None:
+    def test_what_nothing_changed_answers_serves_again(self, fetch: Fetcher, source: Publisher) -> None:
         url = source.publish("data.csv", b"1,2\n")
         first = known(fetch.new(url))
         second = fetch(url, previous=first)

@@ -1,7 +1,8 @@
 """What a run finds in its process, and what must be put back after it.
 
 A process is shared by runs that know nothing of each other: whatever one of them changed may not
-reach the next. Where it cannot be put back the process is retired.
+reach the next. Where it cannot be put back the process is retired. Imported modules stay: they are
+what makes the next run quick, and the core drops those of a run's own code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ class Surroundings:
         self._folder = Path.cwd()
         self._environment = dict(os.environ)
         self._path = list(sys.path)
-        self._modules = set(sys.modules)
         self._arguments = list(sys.argv)
         self._handlers = [(number, signal.getsignal(number)) for number in _SIGNALS]
         self._umask = _umask()
@@ -62,15 +62,6 @@ class Surroundings:
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        self._forget_modules()
-
-    def _forget_modules(self) -> None:
-        """Drop modules of a run's own code: the next run's may bear the same names."""
-        roots = tuple(str(Path(entry).absolute()) + os.sep for entry in {*self._path, sys.prefix} if entry)
-        for name in set(sys.modules) - self._modules:
-            origin = getattr(sys.modules[name], "__file__", None)
-            if isinstance(origin, str) and not origin.startswith(roots):
-                del sys.modules[name]
 
 
 def _umask() -> int:

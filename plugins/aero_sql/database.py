@@ -106,20 +106,21 @@ class Database:
     def wait(self, since: int, timeout: float) -> int:
         """Wait for the pulse to pass `since`: told by this process, or seen in SQLite's own change counter."""
         deadline = time.monotonic() + timeout
-        version = writes = -1
-        while True:
+        while not self._closed:
             seen = self._data_version()
             with self._changed:
-                fresh = seen != version or self._writes != writes
-                version, writes = seen, self._writes
-            if fresh and (position := self.position()) > since:
-                return position
+                state = (seen, self._writes)
+            # Kept from call to call: who waits again and again looks into the tables only when something has changed.
+            known: tuple[tuple[int, int], int] | None = getattr(self._local, "pulse", None)
+            if known is None or known[0] != state:
+                known = self._local.pulse = (state, self.position())
             left = deadline - time.monotonic()
-            if left <= 0 or self._closed:
-                return max(since, self.position()) if not self._closed else since
+            if known[1] > since or left <= 0:
+                return max(since, known[1])
             with self._changed:
-                if self._writes == writes:
+                if self._writes == state[1]:
                     self._changed.wait(min(LOOK, left))
+        return since
 
     def _data_version(self) -> int:
         with self._explained():

@@ -192,9 +192,7 @@ class Lookup(Base):
         return [str(line) for line in lines if line != "ok"]
 
 
-def _page(
-    rows: Any, limit: int, model: Callable[[Any], T], cursor: Callable[[T], str]
-) -> Page[T]:
+def _page(rows: Any, limit: int, model: Callable[[Any], T], cursor: Callable[[T], str]) -> Page[T]:
     """The first `limit` of `limit + 1` rows, and where the next page begins."""
     items = tuple(model(row) for row in rows[:limit])
     return Page(items, cursor(items[-1]) if len(rows) > limit else None)

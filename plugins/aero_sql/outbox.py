@@ -12,9 +12,7 @@ from aero_core.models import JSON, Cursor, OutboxRecord
 from aero_sql import schema as t
 from aero_sql.base import Base
 
-_PARKED = (
-    sa.select(sa.func.count()).where(t.parked.c.target == t.cursor.c.target).scalar_subquery().label("parked")
-)
+_PARKED = sa.select(sa.func.count()).where(t.parked.c.target == t.cursor.c.target).scalar_subquery().label("parked")
 
 
 def add_record(connection: sa.Connection, kind: str, payload: dict[str, Any], now: datetime) -> None:

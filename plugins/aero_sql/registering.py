@@ -88,9 +88,7 @@ class _Registrar:
             self._disable(gone)
         made = [self._make_data(flow_id, spec) for (flow_id, _), spec in zip(flows, specs, strict=True)]
         ready = [self._resolve(spec) for spec in made]
-        changes = [
-            self._save(flow_id, old, spec) for (flow_id, old), spec in zip(flows, ready, strict=True)
-        ]
+        changes = [self._save(flow_id, old, spec) for (flow_id, old), spec in zip(flows, ready, strict=True)]
         self._refuse_cycles()
         for change in changes:
             if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED):
@@ -195,7 +193,8 @@ class _Registrar:
             if there.maker == spec.name:
                 hint = f"rename one of them, or move it here with --adopt {there.origin}"
             raise RegistrationError(
-                f"flow {spec.name!r}: data {output.data!r} is made by flow {there.maker!r} of {there.origin} already: {hint}"
+                f"flow {spec.name!r}: data {output.data!r} is made by flow {there.maker!r} of {there.origin} "
+                f"already: {hint}"
             )
         self._connection.execute(sa.update(t.data).where(t.data.c.id == there.id).values(values))
         return attrs.evolve(output, data_id=there.id)
@@ -225,7 +224,8 @@ class _Registrar:
             )
             if self._connection.execute(pinned).first() is None:
                 raise RegistrationError(
-                    f"flow {spec.name!r}: {row.name}@{wanted.version} does not exist: `aero versions {row.name}` lists them"
+                    f"flow {spec.name!r}: {row.name}@{wanted.version} does not exist: "
+                    f"`aero versions {row.name}` lists them"
                 )
         return attrs.evolve(wanted, data=row.name, data_id=row.id)
 
@@ -245,9 +245,7 @@ class _Registrar:
         cycle = policy.find_cycle(makes)
         if cycle:
             names = dict(
-                self._connection.execute(
-                    sa.select(t.data.c.id, t.data.c.name).where(t.data.c.id.in_(cycle))
-                ).all()
+                self._connection.execute(sa.select(t.data.c.id, t.data.c.name).where(t.data.c.id.in_(cycle))).all()
             )
             shown = " <- ".join(names[data_id] for data_id in cycle)
             raise RegistrationError(
@@ -338,8 +336,8 @@ class _Registrar:
             run(sa.delete(table).where(table.c.flow_id == flow_id))
         for place, given in enumerate(spec.inputs):
             row = {"flow_id": flow_id, "position": place, "parameter": given.parameter, "item": given.item}
-            more = {"shape": given.shape.value, "data_id": given.data_id, "pinned": given.version, "mode": given.mode.value}
-            run(sa.insert(t.flow_input), {**row, **more})
+            row |= {"shape": given.shape.value, "data_id": given.data_id}
+            run(sa.insert(t.flow_input), {**row, "pinned": given.version, "mode": given.mode.value})
         for place, output in enumerate(spec.outputs):
             row = {"flow_id": flow_id, "position": place, "key": output.key, "data_id": output.data_id}
             run(sa.insert(t.flow_output), row)
@@ -363,9 +361,7 @@ class _Registrar:
             key = {"flow_id": flow_id, "argument_set": argument_set, "parameter": given.parameter, "item": given.item}
             where = [t.consumed.c[name] == value for name, value in {**key, "data_id": given.data_id}.items()]
             self._connection.execute(sa.delete(t.consumed).where(*where))
-            self._connection.execute(
-                sa.insert(t.consumed), {**key, "data_id": given.data_id, "consumed": latest or 0}
-            )
+            self._connection.execute(sa.insert(t.consumed), {**key, "data_id": given.data_id, "consumed": latest or 0})
 
     def _write_revision(self, flow_id: str, revision: int, spec: FlowSpec) -> None:
         self._connection.execute(

@@ -80,10 +80,11 @@ class Running(Base):
             if flow.state is not FlowState.ACTIVE:
                 raise RegistrationError(f"flow {flow.name!r} is {flow.state.value}: `aero resume {flow.name}` first")
             if cause.kind is CauseKind.RETRY:
-                connection.execute(
-                    sa.update(t.consumed).where(t.consumed.c.flow_id == flow_id).values(attempted=None)
-                )
-            ids = [self._queue_one(connection, flow, key, cause, now, agent) for key, _ in argument_sets(connection, flow_id)]
+                connection.execute(sa.update(t.consumed).where(t.consumed.c.flow_id == flow_id).values(attempted=None))
+            ids = [
+                self._queue_one(connection, flow, key, cause, now, agent)
+                for key, _ in argument_sets(connection, flow_id)
+            ]
             return tuple(run for run_id in ids if (run := run_by_id(connection, run_id)) is not None)
 
     def _queue_one(

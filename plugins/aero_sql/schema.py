@@ -250,7 +250,13 @@ run = Table(
     Index("ix_run_flow", "flow_id", "seq"),
     Index("ix_run_flow_state", "flow_id", "state", "seq"),
     Index("ix_run_state", "state", "seq"),
-    Index("ix_run_queued", "not_before", "seq", sqlite_where=text("state = 'queued'"), postgresql_where=text("state = 'queued'")),
+    Index(
+        "ix_run_queued",
+        "not_before",
+        "seq",
+        sqlite_where=text("state = 'queued'"),
+        postgresql_where=text("state = 'queued'"),
+    ),
     Index("ux_run_live", "flow_id", "argument_set", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
     sqlite_autoincrement=True,
 )

@@ -25,9 +25,7 @@ def ranges(server: WebServer) -> list[str | None]:
 
 @pytest.mark.parametrize("how", [{"etag": '"1"'}, {"last_modified": LONG_AGO}])
 @pytest.mark.parametrize("cut", [1, 70_000, CUT, len(CONTENT) - 1])
-def test_a_broken_download_resumes(
-    fetch: Fetcher, server: WebServer, how: dict[str, Any], cut: int
-) -> None:
+def test_a_broken_download_resumes(fetch: Fetcher, server: WebServer, how: dict[str, Any], cut: int) -> None:
     url = server.publish("a.bin", CONTENT, **how)
     server.script("a.bin", Reply(cut=cut))
     target = fetch.target()
@@ -39,9 +37,7 @@ def test_a_broken_download_resumes(
     assert [seen.status for seen in server.requests] == [200, 206]
 
 
-def test_it_resumes_as_often_as_it_gets_on(
-    fetcher: Callable[..., Fetcher], server: WebServer
-) -> None:
+def test_it_resumes_as_often_as_it_gets_on(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
     content = CONTENT * 3
     url = server.publish("a.bin", content, etag='"1"')
     server.script("a.bin", *[Reply(cut=1_500_000)] * 5)
@@ -50,9 +46,7 @@ def test_it_resumes_as_often_as_it_gets_on(
 
 
 @pytest.mark.parametrize("how", [{}, {"etag": 'W/"1"'}, {"etag": '"1"', "ranges": False}])
-def test_without_a_strong_validator_it_starts_again(
-    fetch: Fetcher, server: WebServer, how: dict[str, Any]
-) -> None:
+def test_without_a_strong_validator_it_starts_again(fetch: Fetcher, server: WebServer, how: dict[str, Any]) -> None:
     url = server.publish("a.bin", CONTENT, **how)
     server.script("a.bin", Reply(cut=CUT))
     assert fetch.new(url).artifact.checksum == checksum(CONTENT)
@@ -84,9 +78,7 @@ def test_content_that_changed_meanwhile_starts_again(fetch: Fetcher, server: Web
         {},
     ],
 )
-def test_a_rest_that_does_not_fit_starts_again(
-    fetch: Fetcher, server: WebServer, headers: dict[str, str]
-) -> None:
+def test_a_rest_that_does_not_fit_starts_again(fetch: Fetcher, server: WebServer, headers: dict[str, str]) -> None:
     url = server.publish("a.bin", b"0123456789", etag='"1"')
     server.script("a.bin", Reply(cut=4), Reply(status=206, headers=headers, body=b"xxxxxx"))
     assert fetch.new(url).artifact.checksum == checksum(b"0123456789")
@@ -100,9 +92,7 @@ def test_a_server_without_a_rest_starts_again(fetch: Fetcher, server: WebServer)
     assert ranges(server) == [None, "bytes=4-", None]
 
 
-def test_a_rest_that_comes_too_long_is_refused(
-    fetcher: Callable[..., Fetcher], server: WebServer
-) -> None:
+def test_a_rest_that_comes_too_long_is_refused(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
     rest = Reply(status=206, headers={"Content-Range": "bytes 4-9/10"}, body=b"x" * 100)
     url = server.publish("a.bin", b"0123456789", etag='"1"')
     server.script("a.bin", Reply(cut=4), rest)
@@ -196,9 +186,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_in_seconds_is_honoured(
-    fetch: Fetcher, server: WebServer, clock: Clock, status: int
-) -> None:
+def test_retry_after_in_seconds_is_honoured(fetch: Fetcher, server: WebServer, clock: Clock, status: int) -> None:
     url = server.publish("a.csv", b"1")
     server.script("a.csv", Reply(status=status, headers={"Retry-After": "7"}))
     fetch.new(url)
@@ -223,9 +211,7 @@ def test_a_senseless_retry_after_does_no_harm(
         fetcher(retries=1)(url)
 
 
-def test_a_long_retry_after_is_left_to_others(
-    fetch: Fetcher, server: WebServer, clock: Clock
-) -> None:
+def test_a_long_retry_after_is_left_to_others(fetch: Fetcher, server: WebServer, clock: Clock) -> None:
     url = server.script("a.csv", Reply(status=503, headers={"Retry-After": "3600"}))
     with pytest.raises(FetchError, match="asks to wait 3600 s") as caught:
         fetch(url)

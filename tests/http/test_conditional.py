@@ -37,18 +37,14 @@ def test_last_modified_makes_the_request_conditional(fetch: Fetcher, server: Web
     assert server.requests[-1].headers["If-Modified-Since"] == LONG_AGO
 
 
-def test_a_time_within_the_same_second_vouches_for_nothing(
-    fetch: Fetcher, server: WebServer
-) -> None:
+def test_a_time_within_the_same_second_vouches_for_nothing(fetch: Fetcher, server: WebServer) -> None:
     now = format_datetime(datetime.now(UTC), usegmt=True)
     url = server.publish("a.csv", b"1", last_modified=now, headers={"Date": now})
     assert fetch.new(url).validators == {}
 
 
 @pytest.mark.parametrize("changed", ["nonsense", "Mon, 99 Jan 2015 10:00:00 GMT", ""])
-def test_an_unreadable_time_is_no_validator(
-    fetch: Fetcher, server: WebServer, changed: str
-) -> None:
+def test_an_unreadable_time_is_no_validator(fetch: Fetcher, server: WebServer, changed: str) -> None:
     assert fetch.new(server.publish("a.csv", b"1", last_modified=changed)).validators == {}
 
 
@@ -122,10 +118,7 @@ def test_threads_do_not_disturb_each_other(fetch: Fetcher, server: WebServer) ->
     urls = [server.publish(name, content, etag='"1"') for name, content in contents.items()]
     targets = [fetch.target() for _ in urls]
     with ThreadPoolExecutor(8) as pool:
-        running = [
-            pool.submit(fetch.new, url, target=target)
-            for url, target in zip(urls, targets, strict=True)
-        ]
+        running = [pool.submit(fetch.new, url, target=target) for url, target in zip(urls, targets, strict=True)]
         found = [one.result() for one in running]
     assert [one.artifact.checksum for one in found] == [checksum(one) for one in contents.values()]
 
@@ -155,9 +148,7 @@ def test_expected_content_is_read(fetch: Fetcher, server: WebServer) -> None:
 
 @pytest.mark.parametrize("etag", ['"1"', 'W/"1"'])
 @pytest.mark.parametrize("now", ['"2"', 'W/"2"', None])
-def test_content_under_another_etag_is_gone(
-    fetch: Fetcher, server: WebServer, etag: str, now: str | None
-) -> None:
+def test_content_under_another_etag_is_gone(fetch: Fetcher, server: WebServer, etag: str, now: str | None) -> None:
     url = server.publish("a.csv", b"2", etag=now)
     with pytest.raises(ContentGone, match="no longer") as caught:
         fetch(url, expected={"etag": etag})

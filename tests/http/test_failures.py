@@ -46,9 +46,7 @@ def failure(fetch: Fetcher, url: str, **how: Any) -> FetchError:
         (599, True, "answers 599"),
     ],
 )
-def test_status(
-    fetcher: Callable[..., Fetcher], server: WebServer, status: int, retryable: bool, says: str
-) -> None:
+def test_status(fetcher: Callable[..., Fetcher], server: WebServer, status: int, retryable: bool, says: str) -> None:
     url = server.script("a.csv", Reply(status=status, body=b"SECRET"))
     error = failure(fetcher(retries=0), url + "?token=SECRET")
     assert says in str(error)
@@ -104,9 +102,7 @@ def test_dropped_connection(fetcher: Callable[..., Fetcher], server: WebServer) 
     assert error.retryable
 
 
-@pytest.mark.parametrize(
-    "raw", [b"SECRET not HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 500]
-)
+@pytest.mark.parametrize("raw", [b"SECRET not HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 500])
 def test_no_http(fetcher: Callable[..., Fetcher], server: WebServer, raw: bytes) -> None:
     error = failure(fetcher(retries=0), server.script("a.csv", Reply(raw=raw)))
     assert "the answer is no valid HTTP" in str(error)
@@ -166,9 +162,7 @@ def test_invalid_url(fetch: Fetcher, url: str, says: str) -> None:
         ({"headers": {"X": "\N{SNOWMAN} SECRET"}}, "header"),
     ],
 )
-def test_wrong_options(
-    fetch: Fetcher, server: WebServer, options: dict[str, Any], says: str
-) -> None:
+def test_wrong_options(fetch: Fetcher, server: WebServer, options: dict[str, Any], says: str) -> None:
     error = failure(fetch, server.publish("a.csv", b"1"), options=options)
     assert says in str(error)
     assert not error.retryable

@@ -34,9 +34,7 @@ def test_credentials_reach_the_source(fetch: Fetcher, server: WebServer) -> None
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_followed_with_credentials_on_one_host(
-    fetch: Fetcher, server: WebServer, status: int
-) -> None:
+def test_redirects_are_followed_with_credentials_on_one_host(fetch: Fetcher, server: WebServer, status: int) -> None:
     server.publish("there/b.json", b"{}")
     url = server.script("a", redirect("there/b.json", status))
     found = fetch.new(url, options=OPTIONS)
@@ -46,9 +44,7 @@ def test_redirects_are_followed_with_credentials_on_one_host(
     assert {seen.connection for seen in server.requests} == {1}
 
 
-def test_credentials_do_not_follow_to_another_port(
-    fetch: Fetcher, server: WebServer, other: WebServer
-) -> None:
+def test_credentials_do_not_follow_to_another_port(fetch: Fetcher, server: WebServer, other: WebServer) -> None:
     url = server.script("a.csv", redirect(other.publish("a.csv", b"1")))
     fetch.new(url, options=OPTIONS)
     assert {"Authorization", "X-Key"}.isdisjoint(other.requests[0].headers)
@@ -67,9 +63,7 @@ def test_credentials_do_not_come_back(fetch: Fetcher, server: WebServer, other: 
     assert {"Authorization", "X-Key"}.isdisjoint(server.requests[1].headers)
 
 
-def test_withheld_credentials_are_spoken_of(
-    fetch: Fetcher, server: WebServer, other: WebServer
-) -> None:
+def test_withheld_credentials_are_spoken_of(fetch: Fetcher, server: WebServer, other: WebServer) -> None:
     url = server.script("a.csv", redirect(other.script("b.csv", Reply(status=403))))
     with pytest.raises(FetchError, match="credentials are not handed on to another host"):
         fetch(url, options=OPTIONS)
@@ -94,9 +88,7 @@ def test_redirects_in_a_ring_end(fetcher: Callable[..., Fetcher], server: WebSer
         ("", "redirects to nowhere"),
     ],
 )
-def test_redirects_that_are_not_followed(
-    fetch: Fetcher, server: WebServer, location: str, says: str
-) -> None:
+def test_redirects_that_are_not_followed(fetch: Fetcher, server: WebServer, location: str, says: str) -> None:
     with pytest.raises(FetchError, match=says) as caught:
         fetch(server.script("a.csv", redirect(location)))
     assert not caught.value.retryable
@@ -122,9 +114,7 @@ def test_cookies_are_not_kept(fetch: Fetcher, server: WebServer) -> None:
     assert "Cookie" not in server.requests[1].headers
 
 
-def test_netrc_is_ignored(
-    fetch: Fetcher, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_netrc_is_ignored(fetch: Fetcher, server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password SECRET\n")
     netrc.chmod(0o600)
@@ -134,9 +124,7 @@ def test_netrc_is_ignored(
     assert "Authorization" not in server.requests[0].headers
 
 
-def test_a_proxy_is_used(
-    fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_used(fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.publish("a.csv", b"1")
     monkeypatch.setenv("http_proxy", f"http://me:word@127.0.0.1:{server.port}")
     fetch.new("http://data.invalid/a.csv")
@@ -144,9 +132,7 @@ def test_a_proxy_is_used(
     assert server.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
 
 
-def test_no_proxy_is_honoured(
-    fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_is_honoured(fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     fetch.new(server.publish("a.csv", b"1"))
@@ -154,16 +140,12 @@ def test_no_proxy_is_honoured(
 
 def test_a_proxy_that_is_not_there(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://me:SECRET@127.0.0.1:1")
-    with pytest.raises(
-        FetchError, match=r"the proxy cannot be used: .*refused.*NO_PROXY"
-    ) as caught:
+    with pytest.raises(FetchError, match=r"the proxy cannot be used: .*refused.*NO_PROXY") as caught:
         fetch("http://data.invalid/a.csv")
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_proxy_that_refuses_the_tunnel(
-    fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_that_refuses_the_tunnel(fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.port}")
     with pytest.raises(FetchError, match=r"the proxy cannot be used: .*407"):
         fetch("https://data.invalid/a.csv")

@@ -178,11 +178,10 @@ def test_many_threads_may_launch(pool: Any, launch: Any) -> None:
 # What a run leaves behind
 
 
-def test_nothing_of_a_run_reaches_the_next(pool: Any, launch: Any, tmp_path: Path) -> None:
-    (tmp_path / "helper.py").write_text("")
+def test_nothing_of_a_run_reaches_the_next(pool: Any, launch: Any) -> None:
     one = pool(workers=1)
     before = answer(launch(one, "look_around"))
-    pid = answer(launch(one, "make_a_mess", folder=str(tmp_path)))
+    pid = answer(launch(one, "make_a_mess"))
     assert answer(launch(one, "nothing")) == pid
     assert answer(launch(one, "look_around")) == before
 

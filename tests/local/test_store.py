@@ -257,3 +257,33 @@ def test_os_errors_of_progress_pass_through(tmp_path: Path) -> None:
     store.store(artifact, location, no_progress)
     with pytest.raises(TimeoutError, match="enough"):
         store.retrieve(location, tmp_path / "b", stop)
+
+
+@pytest.mark.parametrize("what", ["listed", "removed"])
+def test_locked_folder_is_one_clear_line(tmp_path: Path, what: str) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "x").write_bytes(b"1")
+    (tmp_path / "store").chmod(0o500)
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "store", 65534, 65534)
+    (tmp_path / "store").chmod(0o000)
+    printed = as_nobody(
+        f"""
+        from aero_local import store
+        from aero_core.models import Location
+        try:
+            list(store.listing(Location({path_to_url(tmp_path / "store")!r})))
+        except Exception as problem:
+            print("listed", type(problem).__name__, problem.retryable, problem)
+        try:
+            store.delete(Location({path_to_url(tmp_path / "store" / "x")!r}))
+        except Exception as problem:
+            print("removed", type(problem).__name__, problem.retryable, problem)
+        """,
+        tmp_path,
+    )
+    (tmp_path / "store").chmod(0o700)
+    lines = [line for line in printed.splitlines() if line.startswith(what)]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{what} StoreError False")
+    assert f"cannot be {what}: user " in lines[0]

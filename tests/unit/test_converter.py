@@ -45,31 +45,30 @@ SPEC = FlowSpec(
     timeout=1.5,
     tags=("a", "b"),
 )
+WORDS = st.text(max_size=5)
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=2),
+    max_leaves=4,
+)
+INPUTS = st.builds(
+    Input,
+    WORDS,
+    WORDS,
+    shape=st.sampled_from(InputShape),
+    version=st.none() | st.integers(1),
+    mode=st.sampled_from(InputMode),
 )
 SPECS = st.builds(
     FlowSpec,
-    name=st.text(),
-    inputs=st.lists(
-        st.builds(
-            Input,
-            st.text(),
-            st.text(),
-            item=st.text(),
-            shape=st.sampled_from(InputShape),
-            version=st.none() | st.integers(1),
-            mode=st.sampled_from(InputMode),
-        )
-    ).map(tuple),
-    argument_sets=st.lists(st.builds(ArgumentSet, st.dictionaries(st.text(), JSON_VALUES), st.text())).map(tuple),
+    name=WORDS,
+    inputs=st.lists(INPUTS, max_size=2).map(tuple),
+    argument_sets=st.tuples(st.builds(ArgumentSet, st.dictionaries(WORDS, JSON_VALUES), WORDS)),
     policy=st.sampled_from(PolicyEnum),
     schedule=st.none() | st.builds(Schedule, st.floats(0.1, 1e9)),
     memory=st.none() | st.integers(1),
     rerun=st.booleans(),
-    tags=st.lists(st.text()).map(tuple),
+    tags=st.lists(WORDS, max_size=2).map(tuple),
 )
 
 
@@ -83,7 +82,7 @@ def changed(*path: str | int, value: Any) -> Any:
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(SPECS)
 def test_json_brings_a_model_back(spec: FlowSpec) -> None:
     assert from_json(to_json(spec), FlowSpec) == spec

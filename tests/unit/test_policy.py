@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aero_core.errors import InvalidValue, RegistrationError
@@ -58,6 +58,10 @@ STATES = st.lists(
 )
 
 
+#: A busy machine is no error.
+UNHURRIED = settings(deadline=None)
+
+
 class TestParsing:
     @pytest.mark.parametrize("value", ["any", "ANY", "Any", 2, PolicyEnum.ANY])
     def test_by_name_or_number(self, value: Any) -> None:
@@ -68,8 +72,7 @@ class TestParsing:
         with pytest.raises(InvalidValue) as caught:
             parse_policy(value)
         assert str(caught.value) == (
-            f"policy is {value!r}: expected one of NONE -1, INGESTION 0, TIMER 1, ANY 2, ALL 3, "
-            "INGESTION_EVENT 4"
+            f"policy is {value!r}: expected one of NONE -1, INGESTION 0, TIMER 1, ANY 2, ALL 3, INGESTION_EVENT 4"
         )
 
     def test_which_policies_start_by_themselves(self) -> None:
@@ -106,9 +109,7 @@ class TestDecision:
 
     @pytest.mark.parametrize("policy", list(PolicyEnum))
     @pytest.mark.parametrize("revision_due", [False, True])
-    def test_an_input_without_a_version_holds_up(
-        self, policy: PolicyEnum, revision_due: bool
-    ) -> None:
+    def test_an_input_without_a_version_holds_up(self, policy: PolicyEnum, revision_due: bool) -> None:
         decision = decide(policy, [state("a", 2), state("b", None)], revision_due)
         assert not decision.due
         assert decision.reason == "waits for a first version of b"
@@ -128,21 +129,22 @@ class TestDecision:
         assert not decide(ALL, failed).due
         assert decide(ALL, [failed[0], attrs.evolve(failed[1], latest=6)]).due
 
+    @UNHURRIED
     @given(st.sampled_from(PolicyEnum), STATES)
-    def test_only_any_and_all_are_due_by_inputs(
-        self, policy: PolicyEnum, states: list[InputState]
-    ) -> None:
+    def test_only_any_and_all_are_due_by_inputs(self, policy: PolicyEnum, states: list[InputState]) -> None:
         decision = decide(policy, states)
         assert decision.reason
         if policy not in (ANY, ALL):
             assert not decision.due
 
+    @UNHURRIED
     @given(STATES)
     def test_all_is_never_due_without_any(self, states: list[InputState]) -> None:
         if decide(ALL, states).due:
             assert decide(ANY, states).due
             assert all((s.latest or 0) > s.consumed for s in states if not s.pinned)
 
+    @UNHURRIED
     @given(st.sampled_from([ANY, ALL]), STATES)
     def test_nothing_is_due_twice(self, policy: PolicyEnum, states: list[InputState]) -> None:
         """Once what is there has been used, nothing more is due."""
@@ -170,6 +172,7 @@ class TestCycles:
         cycle = find_cycle({**makes, "d5000": ["d0"]})
         assert len(cycle) == 5002
 
+    @UNHURRIED
     @given(st.dictionaries(st.integers(0, 7), st.lists(st.integers(0, 7), max_size=4)))
     def test_against_the_definition(self, graph: dict[int, list[int]]) -> None:
         makes = {str(data): [str(source) for source in sources] for data, sources in graph.items()}
@@ -268,9 +271,7 @@ class TestTogether:
         one, two = (FlowSpec(name, outputs=(Output("", "d"),)) for name in ("f", "g"))
         with pytest.raises(RegistrationError) as caught:
             check_together([one, two])
-        assert str(caught.value) == (
-            "data 'd' would be made by both flow 'f' and flow 'g': rename one of them"
-        )
+        assert str(caught.value) == ("data 'd' would be made by both flow 'f' and flow 'g': rename one of them")
 
     def test_equal_names_in_two_origins(self) -> None:
         check_together([FlowSpec("f", origin="a.py"), FlowSpec("f", origin="b.py")])

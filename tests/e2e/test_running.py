@@ -1,0 +1,177 @@
+"""run, and the commands that change runs and flows."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.program import Project
+
+FLAKY = """\
+    from pathlib import Path
+
+    from aero_core import AeroOutput, analysis
+
+
+    @analysis(retries=2, every="1d", kwargs={{"counter": {counter!r}, "good": {good}}})
+    def flaky(counter, good):
+        tries = Path(counter)
+        tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+        if len(tries.read_text()) < good:
+            raise ValueError(f"try {{len(tries.read_text())}} is not good enough")
+        tries.with_name("flaky.txt").write_text("made")
+        return AeroOutput("flaky", tries.with_name("flaky.txt"))
+"""
+
+
+def looked(project: Project, out: str) -> str:
+    """What the command prints that the run said to look with."""
+    commands = [line for line in out.splitlines() if line.startswith("Look at it: ")]
+    done = project.call(commands[-1].removeprefix("Look at it: "))
+    assert done.code == 0, (commands, done.err)
+    return done.out
+
+
+def test_a_first_run_and_a_second(counting: Project) -> None:
+    done = counting.aero("run", "flows.py")
+    assert done.err == "done  notes -> notes@1 (8 B)\ndone  lines -> lines@1 (2 B)\n"
+    out = done.out.splitlines()
+    assert out[:3] == ["new       notes", "new       lines", ""]
+    assert [line.split()[:2] for line in out[4:6]] == [["notes@1", "notes"], ["lines@1", "lines"]]
+    assert "get it" in looked(counting, done.out)
+    done = counting.aero("run", "flows.py")
+    assert done.err == ""
+    first, second = done.out.splitlines()
+    assert first.startswith("notes was not due: next at 2")
+    assert first.endswith(" UTC (--now runs it anyway)")
+    assert second == "lines was not due: waits for a new version of notes"
+
+
+def test_state_is_private_and_unversioned(counting: Project) -> None:
+    counting.aero("apply", "flows.py")
+    state = counting.folder / ".aero"
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert (state / ".gitignore").read_text() == "*\n"
+    assert list(counting.home.rglob("*")) == []
+
+
+def test_only_and_now(counting: Project) -> None:
+    done = counting.aero("run", "flows.py", "--only", "notes")
+    assert done.err == "done  notes -> notes@1 (8 B)\n"
+    counting.write("notes.txt", "one\n")
+    (run,) = counting.json("run", "flows.py", "--only", "notes", "--now")
+    assert [made["number"] for made in run["generated"]] == [2]
+    assert counting.out("list", "run").count("lines") == 0
+    said = counting.refuses("run", "flows.py", "--only", "line", code=3)
+    assert said == "the file declares no flow 'line': it has notes, lines"
+    done = counting.aero("run", "flows.py", "--only", "lines")
+    assert done.err == "done  lines -> lines@1 (2 B)\n"
+    done = counting.aero("run", "flows.py", "--now")
+    assert done.err.splitlines()[0] == "same  notes: nothing new"
+
+
+@pytest.mark.parametrize("where", ["above", "away", "flag", "environment"])
+def test_the_printed_command_works_wherever_it_is_run(
+    counting: Project, tmp_path: Path, where: str
+) -> None:
+    caller = Project(counting.folder.parent, counting.home)
+    env = {"AERO_STATE": str(tmp_path / "state")} if where == "environment" else {}
+    flags: list[str] = []
+    if where == "away":
+        caller = Project(tmp_path / "away", counting.home)
+    if where == "flag":
+        flags = ["--state", "some where/state"]
+    done = caller.aero(*flags, "run", counting.folder / "flows.py", env=env)
+    command = done.out.splitlines()[-1].removeprefix("Look at it: ")
+    assert command.startswith("aero ")
+    seen = caller.call(command, env)
+    assert seen.code == 0, (command, seen.err)
+    assert "made by flow  lines" in seen.out
+
+
+def test_retries_are_waited_out(project: Project, tmp_path: Path) -> None:
+    counter = tmp_path / "tries"
+    project.write("flows.py", FLAKY.format(counter=str(counter), good=3))
+    done = project.aero("run", "flows.py")
+    waits = [line for line in done.err.splitlines() if line.startswith("wait  flaky: ")]
+    assert len(waits) == 2
+    assert "ValueError: try 1 is not good enough" in waits[0]
+    assert "done  flaky -> flaky@1 (4 B)" in done.err
+    (run,) = project.json("list", "run")
+    assert (run["state"], run["attempt"]) == ("succeeded", 3)
+
+
+def test_a_run_that_fails_for_good(project: Project, tmp_path: Path) -> None:
+    counter = tmp_path / "tries"
+    project.write("flows.py", FLAKY.format(counter=str(counter), good=9))
+    done = project.aero("run", "flows.py", code=1)
+    assert "FAIL  flaky: ValueError: try 3 is not good enough\n" in done.err
+    assert "flaky failed: ValueError: try 3 is not good enough\n" in done.out
+    log = looked(project, done.out)
+    assert "Traceback" in log
+    assert "aero_core" not in log
+    assert log.endswith("flaky failed: ValueError: try 3 is not good enough\n")
+    assert counter.read_text() == "xxx"
+    done = project.aero("run", "flows.py")
+    assert "flaky was not due" in done.out
+    counter.write_text("x" * 9)
+    assert "of flaky is queued" in project.out("retry", "flaky")
+    assert "flaky@1" in project.out("run", "flows.py")
+
+
+def test_pause_resume_cancel(counting: Project) -> None:
+    counting.aero("apply", "flows.py")
+    paused = counting.aero("pause", "lines").out
+    assert paused == "lines is paused: `aero resume lines` lets it run again\n"
+    done = counting.aero("run", "flows.py")
+    assert "lines is paused: `aero resume lines` lets it run" in done.out
+    assert "lines ANY paused" in counting.out("list", "flow")
+    assert "paused: `aero resume lines` lets it run" in counting.out("why", "lines")
+    assert counting.aero("resume", "lines").out == "lines is active\n"
+    out = counting.out("cancel", "lines")
+    assert out.startswith("run ")
+    assert out.endswith(" of lines is cancelled")
+    assert counting.out("cancel", "lines") == "lines has no run to cancel"
+    (run, *_) = counting.json("list", "run")
+    assert run["state"] == "cancelled"
+    assert "is queued" in counting.out("retry", run["id"][:8])
+    assert "lines@1" in counting.out("run", "flows.py")
+    for command in ("pause", "resume", "retry", "cancel"):
+        assert "did you mean lines?" in counting.refuses(command, "line", code=3)
+
+
+def test_verify_names_what_is_damaged(counting: Project) -> None:
+    counting.aero("run", "flows.py")
+    (version,) = counting.json("versions", "notes")
+    stored = Path(version["location"].removeprefix("file://"))
+    stored.chmod(0o600)
+    stored.write_bytes(b"x" + stored.read_bytes()[1:])
+    done = counting.aero("verify", code=1)
+    assert "notes@1" in done.out
+    assert "recorded is sha256:" in done.out
+    assert done.err == "2 versions verified: 1 damaged or missing\n"
+    said = counting.refuses("get", "notes", "-o", "copy", code=5)
+    assert "notes@1 is damaged" in said
+    assert not (counting.folder / "copy").exists()
+    done = counting.aero("run", "flows.py", "--now", "--only", "lines", code=1)
+    assert "FAIL  lines: notes@1 at " in done.err
+    stored.unlink()
+    (found,) = counting.json("verify", "notes", code=1)
+    assert "is not there" in found["problem"]
+
+
+def test_commands_find_the_project_from_below_or_say_how(counting: Project, tmp_path: Path) -> None:
+    counting.aero("apply", "flows.py")
+    below = Project(counting.folder / "deep" / "er", counting.home)
+    assert "lines" in below.out("list", "data")
+    away = Project(tmp_path / "away", counting.home)
+    said = away.refuses("list", "data", code=3)
+    assert "--state" in said
+    assert "`aero init`" in said
+    state = shlex.quote(str(counting.folder / ".aero"))
+    assert "lines" in away.call(f"aero --state {state} list data").out
+    assert "project ok none here: `aero init` makes one" in away.out("doctor")
+    assert "local aero-core" in away.out("plugins", "list")
+    assert list(away.folder.iterdir()) == []
