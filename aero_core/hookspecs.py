@@ -680,7 +680,9 @@ def aero_list(prefix: Location) -> Iterator[StoredObject] | None:
 
 @hookspec(firstresult=True)
 def aero_link(location: Location, seconds: int) -> str | None:
-    """A URL from which anybody can download the bytes for some seconds. E; None where the store has none.
+    """A URL from which anybody can download the bytes for some seconds. E and R; None where the store has none.
+
+    A store on this machine answers the `file:` URL of its own file: it is read in place, never written.
 
     Example:
         ```python

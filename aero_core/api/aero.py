@@ -19,6 +19,7 @@ from aero_core import config as configuration
 from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import check_parts, moved_origin, pack_with, plan_only
 from aero_core.api.verify import Finding, verify_versions
+from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
 from aero_core.config import CATALOG_FILE, Config
 from aero_core.engine import Engine, Event
@@ -126,6 +127,9 @@ class Aero(AbstractContextManager["Aero"]):
             declarations: What `ingest` and `analysis` answered.
             origin: Part of the flows' key; flows of one origin replace each other by name.
         """
+        if importing():
+            # A worker imports the file that holds the function: what registers there is inert.
+            return ()
         profile = self.config.profile
         made = specs(
             declarations,

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 
 import attrs
@@ -26,6 +25,7 @@ from aero_core.config import Config
 from aero_core.converter import unstructure
 from aero_core.engine.events import Event, EventKind
 from aero_core.engine.lease import Lease
+from aero_core.engine.looking import flow_ids, live_runs
 from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_name, result_of
 from aero_core.engine.waking import Waker
 from aero_core.errors import AeroError, CatalogError, StaleRun
@@ -94,7 +94,8 @@ class Engine:
         """Args: `only`, ids of the flows to drive, None for all; `on_event`, called from the engine's threads."""
         identity = plugins.whoami()
         self._catalog, self._plugins, self._config = catalog, plugins, config
-        self._only = only
+        self._only = self._mine = only
+        self._ran: dict[str, set[str]] | None = None
         self._tell = on_event or (lambda event: None)
         self._lease = Lease(config.state, identity.subject if identity else "")
         self._slots = config.limits.runs or os.cpu_count() or 1
@@ -133,11 +134,14 @@ class Engine:
     def run_to_rest(self) -> list[Run]:
         """Drive until nothing is due and nothing runs; waits for its own runs' retries up to `PATIENCE` seconds.
 
+        A flow with a schedule runs once, however often it ticks meanwhile.
+
         Returns:
             The runs that ended here, in order.
         """
         self.ended = []
         self._own_retries.clear()
+        self._mine, self._ran = self._only, {}
         self._waker.mark()
         while not self._stop.is_set():
             self._turn()
@@ -149,6 +153,7 @@ class Engine:
 
     def run_forever(self) -> None:
         """Drive until `stop`; goes on when the catalog could not be used for a while."""
+        self._mine, self._ran = self._only, None
         self._waker.mark()
         while not self._stop.is_set():
             try:
@@ -169,7 +174,7 @@ class Engine:
         self._heartbeat()
         while (free := self._slots - len(self._live)) > 0:
             limits = Limits(free, self._config.limits.endpoint, self._config.limits.host)
-            claims = self._catalog.begin(self._lease.holder, limits, self._only)
+            claims = self._catalog.begin(self._lease.holder, limits, self._mine)
             for claim in claims:
                 self._start(claim)
             if not claims:
@@ -207,7 +212,7 @@ class Engine:
         if self._others_hold or self._look_wanted:
             waits.append(self._look_at - now)
         if len(self._live) < self._slots:
-            due = self._catalog.next_due(self._only)
+            due = self._catalog.next_due(self._mine)
             if due is not None:
                 left = (due - self._catalog.now()).total_seconds()
                 # What is due already and was not begun is held back by a limit; behind it more may come due.
@@ -216,24 +221,16 @@ class Engine:
 
     def _at_rest(self) -> bool:
         """Nothing is queued or running for our flows, but for retries that are not worth waiting for."""
-        now = time.monotonic()
-        after = None
-        horizon = self._catalog.now()
-        while True:
-            page = self._catalog.list_runs(after, states=(RunState.QUEUED, RunState.RUNNING))
-            for run in page.items:
-                if self._only is not None and run.flow_id not in self._only:
-                    continue
-                waiting = run.not_before is not None and run.not_before > horizon
-                if run.state is RunState.QUEUED and waiting:
-                    began = self._own_retries.get(run.id)
-                    until = run.not_before - horizon if run.not_before else timedelta()
-                    if began is None or now + until.total_seconds() - began > PATIENCE:
-                        continue
-                return False
-            if page.next is None:
-                return True
-            after = page.next
+        now, clock = time.monotonic(), self._catalog.now()
+        for run in live_runs(self._catalog):
+            if self._mine is not None and run.flow_id not in self._mine:
+                continue
+            left = (run.not_before - clock).total_seconds() if run.not_before else 0.0
+            began = self._own_retries.get(run.id)
+            if run.state is RunState.QUEUED and left > 0 and (began is None or now + left - began > PATIENCE):
+                continue
+            return False
+        return True
 
     # Leases
 
@@ -359,7 +356,7 @@ class Engine:
                 try:
                     commit = commit_of(claim.run, result, claim.flow.spec.executor, kept)
                     committed = self._catalog.commit(commit)
-                    self._end(committed.run, committed.versions)
+                    self._end(claim, committed.run, committed.versions)
                     return
                 except (StaleRun, CatalogError):
                     raise
@@ -371,12 +368,18 @@ class Engine:
                 self._own_retries.setdefault(run.id, time.monotonic())
                 self._tell(Event(EventKind.RETRY, run))
             else:
-                self._end(run, ())
+                self._end(claim, run, ())
         except StaleRun:
             self._warn(f"run {claim.run.id} was taken over by another engine; its result here is dropped", claim.run)
 
-    def _end(self, run: Run, versions: tuple[Version, ...]) -> None:
+    def _end(self, claim: Claim, run: Run, versions: tuple[Version, ...]) -> None:
         self._own_retries.pop(run.id, None)
+        if self._ran is not None and claim.flow.spec.schedule is not None:
+            ran = self._ran.setdefault(run.flow_id, set())
+            ran.add(run.argument_set)
+            if len(ran) == len(claim.flow.spec.argument_sets):
+                self._mine = flow_ids(self._catalog) if self._mine is None else frozenset(self._mine)
+                self._mine -= {run.flow_id}
         self.ended.append(run)
         self._tell(Event(EventKind.ENDED, run, versions))
 

@@ -14,7 +14,7 @@ Example:
     ```
 """
 
-# ruff: noqa: D102, ARG001 - the name of a test says what it asks for; progress is told two things
+# ruff: noqa: ARG001 - progress is told two things, and not all need both
 
 from __future__ import annotations
 

@@ -221,6 +221,15 @@ class LocalPlugin:
             return None
         return store.listing(prefix)
 
+    @hookimpl
+    def aero_link(self, location: Location, seconds: int) -> str | None:
+        """The file itself, for who is on this machine; None for another store's location."""
+        from aero_local import store
+
+        if not _is_file(location.url):
+            return None
+        return store.link(location)
+
 
 def _is_file(url: str) -> bool:
     return url.partition(":")[0].lower() == "file"

@@ -75,6 +75,12 @@ def retrieve(location: Location, target: Path, progress: Progress) -> Artifact:
     )
 
 
+def link(location: Location) -> str | None:
+    """The `file:` URL of stored bytes, or None where there are none."""
+    path = _path(location)
+    return path_to_url(path) if path.is_file() else None
+
+
 def delete(location: Location) -> bool:
     """Remove a location and the folders that it leaves empty; True when it is gone."""
     path = _path(location)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from aero_core.converter import unstructure
-from aero_core.errors import CommitConflict, NotFound, StaleRun
+from aero_core.errors import CommitConflict, InvalidValue, NotFound, StaleRun
 from aero_core.models import (
     CauseKind,
     Commit,
@@ -19,19 +19,19 @@ from aero_core.models import (
     Environment,
     FailedAttempt,
     Flow,
+    FlowState,
     Generated,
     NewVersion,
     Run,
     RunState,
     Standing,
-    Used,
     Version,
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import look_at, look_at_readers
+from aero_sql.deciding import look_at, look_at_readers, settle
 from aero_sql.outbox import add_record
-from aero_sql.rows import flow_by_id, run_by_id, version_of
+from aero_sql.rows import flow_at, flow_by_id, run_by_id, version_of
 
 #: Unchanged polls kept of each flow.
 RING = 100
@@ -77,7 +77,7 @@ _MADE = (
 
 @frozen
 class _Ending:
-    """A run about to end, in its transaction."""
+    """A run about to end, in its transaction; `flow` is as of the run's revision."""
 
     connection: sa.Connection
     run: Run
@@ -89,13 +89,15 @@ class Committing(Base):
     """`commit` and `fail`."""
 
     def commit(self, commit: Commit) -> Committed:
-        now = self.now()
         with self._db.write() as connection:
+            # Read within the lock: what becomes available now was not there at any earlier time that was told.
+            now = self.now()
             run = _run(connection, commit.run_id)
             if run.state in (RunState.SUCCEEDED, RunState.UNCHANGED):
                 return _committed(connection, run)
             _check_held(run, commit.fencing)
-            ending = _Ending(connection, run, flow_by_id(connection, run.flow_id), now)
+            ending = _Ending(connection, run, flow_at(connection, run.flow_id, run.revision), now)
+            _check_outputs(ending, commit)
             _lock(connection, commit)
             generated = [_add(ending, new) for new in commit.versions]
             _save_generated(ending, generated)
@@ -103,7 +105,7 @@ class Committing(Base):
             made = {g.data_id for g in generated if not g.confirmed}
             state = RunState.UNCHANGED if ending.flow.spec.outputs and not made else RunState.SUCCEEDED
             _end(ending, state, commit)
-            _settle(ending, run.used, consumed=True)
+            settle(connection, run, _numbers(run), consumed=True)
             poll = ending.flow.spec.source is not None and state is RunState.UNCHANGED
             if poll:
                 _forget_old_polls(ending)
@@ -114,19 +116,22 @@ class Committing(Base):
             return _committed(connection, _run(connection, run.id))
 
     def fail(self, failed: FailedAttempt) -> Run:
-        now = self.now()
         with self._db.write() as connection:
+            now = self.now()
             run = _run(connection, failed.run_id)
-            if run.state is RunState.FAILED and run.fencing == failed.fencing:
+            # A claim takes the last attempt's error away: where there is one, this failure was told before.
+            if run.state is not RunState.RUNNING and run.fencing == failed.fencing and run.error is not None:
                 return run
             _check_held(run, failed.fencing)
-            ending = _Ending(connection, run, flow_by_id(connection, run.flow_id), now)
+            flow = flow_by_id(connection, run.flow_id)
             again = failed.retry_after is not None and not failed.cancelled and not run.cancel_requested
-            if again:
+            # A flow that was stopped has no queued runs: this one ends as those did, and comes back with the flow.
+            stopped = again and flow.state is not FlowState.ACTIVE
+            if again and not stopped:
                 later = now + timedelta(seconds=failed.retry_after or 0)
                 values: dict[str, object] = {"state": RunState.QUEUED.value, "not_before": later}
             else:
-                cancelled = failed.cancelled or run.cancel_requested
+                cancelled = failed.cancelled or run.cancel_requested or stopped
                 state = RunState.CANCELLED if cancelled else RunState.FAILED
                 values = {"state": state.value, "ended_at": now}
             values |= {"holder": None, "handle": None, "lease_until": None, "error": unstructure(failed.failure)}
@@ -134,8 +139,8 @@ class Committing(Base):
             values["environment_id"] = _environment(connection, failed.environment)
             connection.execute(sa.update(t.run).where(t.run.c.id == run.id).values(values))
             if not again:
-                _settle(ending, run.used, consumed=False)
-                look_at(connection, ending.flow, now, CauseKind.INPUTS)
+                settle(connection, run, _numbers(run), consumed=False)
+                look_at(connection, flow, now, CauseKind.INPUTS)
             return _run(connection, run.id)
 
 
@@ -153,6 +158,19 @@ def _committed(connection: sa.Connection, run: Run) -> Committed:
 def _check_held(run: Run, fencing: int) -> None:
     if run.fencing != fencing or run.state is not RunState.RUNNING:
         raise StaleRun(f"run {run.id} is {run.state.value} under fencing number {run.fencing}, not {fencing}")
+
+
+def _check_outputs(ending: _Ending, commit: Commit) -> None:
+    """Refuse content of data that the run's flow does not make."""
+    outputs = {output.data_id for output in ending.flow.spec.outputs}
+    for new in commit.versions:
+        if new.data_id not in outputs:
+            raise InvalidValue(f"run {ending.run.id} of flow {ending.flow.name!r} does not make data {new.data_id}")
+
+
+def _numbers(run: Run) -> dict[tuple[str, str, str], int]:
+    """The versions that a run used, as `settle` takes them."""
+    return {(used.parameter, used.item, used.data_id): used.number for used in run.used}
 
 
 def _lock(connection: sa.Connection, commit: Commit) -> None:
@@ -241,9 +259,11 @@ def _save_members(ending: _Ending, commit: Commit) -> None:
             "validators": dict(check.validators),
             "decided_by": check.decided_by,
             "checked_at": ending.now,
-            "gone_at": ending.now if check.gone else None,
+            # When it was first missing: a later look must not move it.
+            "gone_at": sa.func.coalesce(t.member.c.gone_at, ending.now) if check.gone else None,
         }
         if ending.connection.execute(sa.update(t.member).where(*where).values(values)).rowcount == 0:
+            values["gone_at"] = ending.now if check.gone else None
             ending.connection.execute(sa.insert(t.member), {"data_id": data_id, "key": check.key, **values})
 
 
@@ -275,32 +295,6 @@ def _environment(connection: sa.Connection, environment: Environment | None) -> 
     if connection.execute(known).first() is None:
         connection.execute(sa.insert(t.environment), {"id": identity, "content": content})
     return identity
-
-
-def _settle(ending: _Ending, used: tuple[Used, ...], consumed: bool) -> None:
-    """Note what was consumed, or attempted for good; the revision that was due has had its run."""
-    connection, run = ending.connection, ending.run
-    for given in used:
-        key = {
-            "flow_id": run.flow_id,
-            "argument_set": run.argument_set,
-            "parameter": given.parameter,
-            "item": given.item,
-            "data_id": given.data_id,
-        }
-        values = {"consumed": given.number, "attempted": None} if consumed else {"attempted": given.number}
-        where = [t.consumed.c[name] == value for name, value in key.items()]
-        if connection.execute(sa.update(t.consumed).where(*where).values(values)).rowcount == 0:
-            connection.execute(sa.insert(t.consumed), {**key, "consumed": 0, **values})
-    connection.execute(
-        sa.update(t.argument_set)
-        .where(
-            t.argument_set.c.flow_id == run.flow_id,
-            t.argument_set.c.key == run.argument_set,
-            t.argument_set.c.pending_revision <= run.revision,
-        )
-        .values(pending_revision=0)
-    )
 
 
 def _forget_old_polls(ending: _Ending) -> None:

@@ -86,13 +86,19 @@ class Database:
             # A transaction that reads first and writes later could not be retried by SQLite: lock at once.
             connection.info["begin"] = "BEGIN IMMEDIATE"
             with connection.begin():
+                connection.info["woken"] = False
                 yield connection
                 if wake:
-                    connection.execute(_BUMP)
-        if wake:
+                    self.wake(connection)
+        if connection.info["woken"]:
             with self._changed:
                 self._writes += 1
                 self._changed.notify_all()
+
+    def wake(self, connection: sa.Connection) -> None:
+        """Let the transaction grow the position that engines wait for."""
+        connection.info["woken"] = True
+        connection.execute(_BUMP)
 
     def now(self) -> datetime:
         """The catalog's clock: this machine's, on which all users of the file are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from aero_core.models import (
     FlowState,
     InputState,
     PolicyEnum,
+    Run,
     RunState,
     Standing,
     new_id,
@@ -132,9 +133,10 @@ def look_at(connection: sa.Connection, flow: Flow, now: datetime, kind: CauseKin
     """Queue a run for each argument set that is due and has none; what only ticks look at is left to them."""
     if flow.state is not FlowState.ACTIVE:
         return
-    if kind is CauseKind.INPUTS and flow.spec.schedule and flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL):
-        return
+    at_ticks = flow.spec.schedule is not None and flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL)
     for key, pending in argument_sets(connection, flow.id):
+        if at_ticks and not pending:
+            continue
         if live_run(connection, flow.id, key) is None:
             decision = decide(connection, flow, key, pending)
             if decision.due:
@@ -208,10 +210,43 @@ def source_host(spec: FlowSpec) -> str:
     return (urlsplit(spec.source.urls[0]).hostname or "") if spec.source and spec.source.urls else ""
 
 
-def clear_queued(connection: sa.Connection, flow_ids: Iterable[str], now: datetime) -> None:
-    """Cancel queued runs of flows that stop."""
+def clear_queued(
+    connection: sa.Connection, flow_ids: Iterable[str], now: datetime, argument_set: str | None = None
+) -> None:
+    """Cancel queued runs of flows that stop, or of one argument set that cannot run."""
+    queued = [t.run.c.flow_id.in_(list(flow_ids)), t.run.c.state == RunState.QUEUED.value]
+    if argument_set is not None:
+        queued.append(t.run.c.argument_set == argument_set)
+    connection.execute(sa.update(t.run).where(*queued).values(state=RunState.CANCELLED.value, ended_at=now))
+
+
+def settle(connection: sa.Connection, run: Run, numbers: Mapping[tuple[str, str, str], int], consumed: bool) -> None:
+    """Note what was consumed, or attempted for good; the revision that was due has had its run.
+
+    Args:
+        connection: The run's transaction.
+        run: The run that has ended.
+        numbers: The version of each parameter, item and data.
+        consumed: Whether it was committed.
+    """
+    for (parameter, item, data_id), number in numbers.items():
+        key = {
+            "flow_id": run.flow_id,
+            "argument_set": run.argument_set,
+            "parameter": parameter,
+            "item": item,
+            "data_id": data_id,
+        }
+        values = {"consumed": number, "attempted": None} if consumed else {"attempted": number}
+        where = [t.consumed.c[name] == value for name, value in key.items()]
+        if connection.execute(sa.update(t.consumed).where(*where).values(values)).rowcount == 0:
+            connection.execute(sa.insert(t.consumed), {**key, "consumed": 0, **values})
     connection.execute(
-        sa.update(t.run)
-        .where(t.run.c.flow_id.in_(list(flow_ids)), t.run.c.state == RunState.QUEUED.value)
-        .values(state=RunState.CANCELLED.value, ended_at=now)
+        sa.update(t.argument_set)
+        .where(
+            t.argument_set.c.flow_id == run.flow_id,
+            t.argument_set.c.key == run.argument_set,
+            t.argument_set.c.pending_revision <= run.revision,
+        )
+        .values(pending_revision=0)
     )

@@ -16,6 +16,7 @@ from aero_core.converter import structure
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
     Data,
+    Decision,
     Explanation,
     Flow,
     FlowSpec,
@@ -172,6 +173,9 @@ class Lookup(Base):
             found = []
             for key, pending in argument_sets(connection, flow_id):
                 states = input_states(connection, flow_id, key)
+                decision = decide(flow.spec.policy, states, pending > 0)
+                if flow.state is not FlowState.ACTIVE:
+                    decision = Decision(False, reason=f"is {flow.state.value}")
                 ended = last.where(t.run.c.argument_set == key, t.run.c.state.in_(final))
                 last_id = connection.execute(ended).scalar()
                 live = live_run(connection, flow_id, key)
@@ -179,7 +183,7 @@ class Lookup(Base):
                     Explanation(
                         flow,
                         states,
-                        decide(flow.spec.policy, states, pending > 0),
+                        decision,
                         run_by_id(connection, last_id) if last_id else None,
                         run_by_id(connection, live.id) if live else None,
                     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -10,7 +11,7 @@ import attrs
 import sqlalchemy as sa
 
 from aero_core import policy, schedule
-from aero_core.converter import unstructure
+from aero_core.converter import structure, to_json, unstructure
 from aero_core.errors import RegistrationError
 from aero_core.models import (
     CauseKind,
@@ -22,13 +23,17 @@ from aero_core.models import (
     Input,
     Output,
     Registration,
+    RunState,
     new_id,
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import clear_queued, look_at
+from aero_sql.deciding import clear_queued, look_at, source_host
 from aero_sql.outbox import add_record
 from aero_sql.rows import flow_by_id, flow_of
+
+#: Word of a plan for a disabled flow that is registered again.
+_ENABLED = "enabled again"
 
 
 class _Undo(Exception):
@@ -43,7 +48,10 @@ class Registering(Base):
     """`register` and `set_flow_state`."""
 
     def register(self, registration: Registration) -> tuple[Change, ...]:
-        policy.check_together(registration.specs)
+        # As it will be read back: kwargs with a tuple are the same as those with a list.
+        specs = tuple(structure(json.loads(to_json(spec)), FlowSpec) for spec in registration.specs)
+        registration = attrs.evolve(registration, specs=specs)
+        policy.check_together(specs)
         try:
             with self._db.write() as connection:
                 changes = _Registrar(connection, registration, self.now()).register()
@@ -54,13 +62,14 @@ class Registering(Base):
         return changes
 
     def set_flow_state(self, flow_id: str, state: FlowState, agent: str) -> Flow:
-        now = self.now()
         with self._db.write() as connection:
+            now = self.now()
             flow = flow_by_id(connection, flow_id)
             if flow.state is state:
                 return flow
             values: dict[str, object] = {"state": state.value, "updated_at": now}
-            if state is FlowState.ACTIVE and flow.spec.schedule is not None:
+            ticks = policy.starts_by_itself_at_ticks(flow.spec.policy)
+            if state is FlowState.ACTIVE and flow.spec.schedule is not None and ticks:
                 values["next_tick"] = schedule.next_tick(flow.spec.schedule, flow.anchor or now, now, flow.id)
             connection.execute(sa.update(t.flow).where(t.flow.c.id == flow_id).values(values))
             if state is not FlowState.ACTIVE:
@@ -86,12 +95,15 @@ class _Registrar:
         pruned = {flow.id for flow in gone} if self._registration.prune else set()
         if pruned:
             self._disable(gone)
+        for (flow_id, _), spec in zip(flows, specs, strict=True):
+            # All before any is taken: a data may move from one flow to another in one registration.
+            self._let_go(flow_id, spec)
         made = [self._make_data(flow_id, spec) for (flow_id, _), spec in zip(flows, specs, strict=True)]
         ready = [self._resolve(spec) for spec in made]
         changes = [self._save(flow_id, old, spec) for (flow_id, old), spec in zip(flows, ready, strict=True)]
         self._refuse_cycles()
         for change in changes:
-            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED):
+            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED) or _ENABLED in change.fields:
                 look_at(
                     self._connection,
                     flow_by_id(self._connection, change.flow_id),
@@ -159,14 +171,13 @@ class _Registrar:
 
     # Data
 
+    def _let_go(self, flow_id: str, spec: FlowSpec) -> None:
+        names = [output.data for output in spec.outputs]
+        kept = (t.data.c.namespace == spec.namespace) & t.data.c.name.in_(names)
+        self._connection.execute(sa.update(t.data).where(t.data.c.flow_id == flow_id, ~kept).values(flow_id=None))
+
     def _make_data(self, flow_id: str, spec: FlowSpec) -> FlowSpec:
-        outputs = tuple(self._output(flow_id, spec, output) for output in spec.outputs)
-        self._connection.execute(
-            sa.update(t.data)
-            .where(t.data.c.flow_id == flow_id, t.data.c.id.not_in([o.data_id for o in outputs]))
-            .values(flow_id=None)
-        )
-        return attrs.evolve(spec, outputs=outputs)
+        return attrs.evolve(spec, outputs=tuple(self._output(flow_id, spec, output) for output in spec.outputs))
 
     def _output(self, flow_id: str, spec: FlowSpec, output: Output) -> Output:
         values = {
@@ -259,13 +270,14 @@ class _Registrar:
         if old is None:
             return self._write(flow_id, None, spec, ChangeKind.NEW, ())
         content, settings = policy.differences(old.spec, spec)
+        if old.spec.namespace != spec.namespace:
+            content = (*content, "namespace")
         moved = ("file",) if old.spec.origin != spec.origin else ()
         if content:
             return self._write(flow_id, old, spec, ChangeKind.CHANGED, (*content, *settings, *moved))
-        if old.state is FlowState.DISABLED:
-            return self._write(flow_id, old, spec, ChangeKind.NEW, ("enabled again", *settings))
-        if settings or moved:
-            return self._write(flow_id, old, spec, ChangeKind.UPDATED, (*settings, *moved))
+        enabled = (_ENABLED,) if old.state is FlowState.DISABLED else ()
+        if enabled or settings or moved:
+            return self._write(flow_id, old, spec, ChangeKind.UPDATED, (*enabled, *settings, *moved))
         return Change(ChangeKind.UNCHANGED, spec.name, flow_id=flow_id)
 
     def _write(
@@ -292,6 +304,11 @@ class _Registrar:
                 updated_at=self._now,
             )
         )
+        self._connection.execute(
+            sa.update(t.run)
+            .where(t.run.c.flow_id == flow_id, t.run.c.state == RunState.QUEUED.value)
+            .values(host=source_host(spec), endpoint=spec.endpoint or "")
+        )
         self._write_parts(flow_id, old, spec, self._pending(spec, kind, revision))
         if kind is not ChangeKind.UPDATED:
             self._write_revision(flow_id, revision, spec)
@@ -313,10 +330,10 @@ class _Registrar:
 
     def _pending(self, spec: FlowSpec, kind: ChangeKind, revision: int) -> int | None:
         """The revision that the flow is due for now; None leaves things as they are."""
-        if kind is ChangeKind.UPDATED:
-            return None
         if not policy.starts_by_itself(spec.policy):
             return 0
+        if kind is ChangeKind.UPDATED:
+            return None
         if kind is ChangeKind.NEW:
             waits = spec.schedule is not None and spec.schedule.cron is not None
             return 0 if waits else revision
@@ -346,7 +363,7 @@ class _Registrar:
             row = {"flow_id": flow_id, "key": arguments.key, "position": place, "pending_revision": due}
             run(sa.insert(t.argument_set), {**row, "kwargs": dict(arguments.kwargs)})
             if old is not None and not spec.rerun:
-                self._consume_new(flow_id, arguments.key, spec, kept)
+                self._consume_new(flow_id, arguments.key, spec, kept if arguments.key in before else set())
 
     def _consume_new(self, flow_id: str, argument_set: str, spec: FlowSpec, kept: set[tuple[str, str, str]]) -> None:
         """Without a rerun new inputs count as used at their latest."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 
 from aero_core.converter import structure
+from aero_core.errors import NotFound
 from aero_core.models import (
     Cause,
     Data,
@@ -55,6 +57,9 @@ _GENERATED = (
 )
 _RUN_BY_ID = RUN.where(t.run.c.id == sa.bindparam("run"))
 _FLOW_BY_ID = sa.select(t.flow).where(t.flow.c.id == sa.bindparam("flow"))
+_REVISION = sa.select(t.flow_revision.c.spec).where(
+    t.flow_revision.c.flow_id == sa.bindparam("flow"), t.flow_revision.c.revision == sa.bindparam("revision")
+)
 
 
 def data_of(row: sa.Row[Any]) -> Data:
@@ -103,8 +108,28 @@ def flow_of(row: sa.Row[Any]) -> Flow:
 
 
 def flow_by_id(connection: sa.Connection, flow_id: str) -> Flow:
-    """The flow of an id that is known to be there."""
-    return flow_of(connection.execute(_FLOW_BY_ID, {"flow": flow_id}).one())
+    """The flow of an id.
+
+    Raises:
+        NotFound: There is none.
+    """
+    row = connection.execute(_FLOW_BY_ID, {"flow": flow_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"no flow is {flow_id}: `aero list flow` lists them")
+    return flow_of(row)
+
+
+def flow_at(connection: sa.Connection, flow_id: str, revision: int) -> Flow:
+    """A flow as it is for a run of one revision: with the code, inputs and outputs of then.
+
+    Raises:
+        NotFound: There is no such flow.
+    """
+    flow = flow_by_id(connection, flow_id)
+    if flow.revision == revision:
+        return flow
+    spec = connection.execute(_REVISION, {"flow": flow_id, "revision": revision}).scalar_one()
+    return attrs.evolve(flow, revision=revision, spec=structure(spec, FlowSpec))
 
 
 def run_by_id(connection: sa.Connection, run_id: str) -> Run | None:

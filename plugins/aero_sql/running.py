@@ -29,8 +29,8 @@ from aero_core.models import (
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import add_run, argument_sets, due_now, input_states, live_run, tick
-from aero_sql.rows import flow_by_id, flow_of, in_some, member_of, run_by_id, used_by, version_of
+from aero_sql.deciding import add_run, argument_sets, clear_queued, due_now, input_states, live_run, settle, tick
+from aero_sql.rows import flow_at, flow_by_id, flow_of, in_some, member_of, run_by_id, used_by, version_of
 
 _QUEUED = RunState.QUEUED.value
 _RUNNING = RunState.RUNNING.value
@@ -106,8 +106,12 @@ class Running(Base):
         chosen = None if only is None else sorted(only)
         if limits.free < 1 or not self._anything(now, chosen):
             return ()
-        with self._db.write() as connection:
-            self._tick_all(connection, now, chosen)
+        # A claim is nothing that other engines could act on, and one that limits hold back must not wake them:
+        # they would look in vain and wake this one in turn. What ticks make due wakes.
+        with self._db.write(wake=False) as connection:
+            now = self.now()
+            if self._tick_all(connection, now, chosen):
+                self._db.wake(connection)
             _know(connection, holder)
             claims: list[Claim] = []
             busy = _Busy(connection, limits)
@@ -115,8 +119,12 @@ class Running(Base):
                 row = self._next(connection, now, chosen, busy)
                 if row is None:
                     break
-                claims.append(self._claim(connection, row, holder, now))
-                busy.add(row.host, row.endpoint)
+                claim = self._claim(connection, row, holder, now)
+                if claim is None:
+                    continue
+                claims.append(claim)
+                if not claim.taken_over:
+                    busy.add(row.host, row.endpoint)
             return tuple(claims)
 
     def _anything(self, now: datetime, only: list[str] | None) -> bool:
@@ -129,13 +137,16 @@ class Running(Base):
         with self._db.read() as connection:
             return any(connection.execute(look.limit(1), {"now": now}).first() for look in (ticks, ready, freed))
 
-    def _tick_all(self, connection: sa.Connection, now: datetime, only: list[str] | None) -> None:
-        for row in connection.execute(_TICKS.where(in_some(t.flow.c.id, only)), {"now": now}).all():
+    def _tick_all(self, connection: sa.Connection, now: datetime, only: list[str] | None) -> int:
+        """Let the ticks that have come do their work; answers how many."""
+        rows = connection.execute(_TICKS.where(in_some(t.flow.c.id, only)), {"now": now}).all()
+        for row in rows:
             flow = flow_of(row)
             tick(connection, flow, now)
             if flow.spec.schedule is not None:
                 following = schedule.next_tick(flow.spec.schedule, flow.anchor or now, now, flow.id)
                 connection.execute(sa.update(t.flow).where(t.flow.c.id == flow.id).values(next_tick=following))
+        return len(rows)
 
     def _next(
         self, connection: sa.Connection, now: datetime, only: list[str] | None, busy: _Busy
@@ -155,9 +166,13 @@ class Running(Base):
         )
         return connection.execute(ready, {"now": now}).first()
 
-    def _claim(self, connection: sa.Connection, row: sa.Row[Any], holder: Holder, now: datetime) -> Claim:
-        flow = flow_by_id(connection, row.flow_id)
+    def _claim(self, connection: sa.Connection, row: sa.Row[Any], holder: Holder, now: datetime) -> Claim | None:
+        """Give a run to an engine; None, and the run is cancelled, where its flow has changed and it cannot begin."""
         taken_over = row.state == _RUNNING
+        flow = flow_at(connection, row.flow_id, row.revision) if taken_over else flow_by_id(connection, row.flow_id)
+        if not taken_over and not _may_begin(connection, row, flow):
+            clear_queued(connection, [row.flow_id], now, row.argument_set)
+            return None
         values: dict[str, object] = {
             "state": _RUNNING,
             "holder": holder.id,
@@ -176,7 +191,7 @@ class Running(Base):
                 "error": None,
             }
         connection.execute(sa.update(t.run).where(t.run.c.seq == row.seq).values(values))
-        if taken_over or (row.attempt and row.revision == flow.revision):
+        if taken_over:
             used = tuple(_numbered(connection, u) for u in used_by(connection, row.id))
         else:
             used = self._fix_inputs(connection, row, flow)
@@ -232,8 +247,8 @@ class Running(Base):
                 raise StaleRun(f"run {run_id} was taken over")
 
     def heartbeat(self, holder: Holder, run_ids: Collection[str]) -> Beat:
-        until = self.now() + self._lease
         with self._db.write(wake=False) as connection:
+            until = self.now() + self._lease
             mine = sa.select(t.run.c.id, t.run.c.cancel_requested).where(
                 t.run.c.id.in_(list(run_ids)), t.run.c.holder == holder.id, t.run.c.state == _RUNNING
             )
@@ -250,18 +265,22 @@ class Running(Base):
 
     def release(self, holder_id: str) -> int:
         with self._db.write() as connection:
-            held = sa.update(t.run).where(t.run.c.holder == holder_id, t.run.c.state == _RUNNING)
+            held = sa.update(t.run).where(
+                t.run.c.holder == holder_id, t.run.c.state == _RUNNING, t.run.c.released.is_(False)
+            )
             freed: int = connection.execute(held.values(released=True)).rowcount
             connection.execute(sa.delete(t.holder).where(t.holder.c.id == holder_id))
             return freed
 
     def hand_back(self, run_id: str, fencing: int) -> None:
-        now = self.now()
         with self._db.write() as connection:
+            now = self.now()
             row = connection.execute(
-                sa.select(t.run).where(t.run.c.id == run_id, t.run.c.fencing == fencing, t.run.c.state == _RUNNING)
+                sa.select(t.run).where(t.run.c.id == run_id, t.run.c.fencing == fencing)
             ).one_or_none()
-            if row is None:
+            if row is not None and row.state in (_QUEUED, RunState.CANCELLED.value):
+                return
+            if row is None or row.state != _RUNNING:
                 raise StaleRun(f"run {run_id} was taken over")
             flow = flow_by_id(connection, row.flow_id)
             values: dict[str, object] = {"holder": None, "handle": None, "lease_until": None}
@@ -273,15 +292,23 @@ class Running(Base):
             connection.execute(sa.update(t.run).where(t.run.c.seq == row.seq).values(values))
 
     def cancel(self, run_id: str, agent: str) -> Run:
-        now = self.now()
         with self._db.write() as connection:
+            now = self.now()
             ended = {"state": RunState.CANCELLED.value, "ended_at": now}
             where = t.run.c.id == run_id
-            connection.execute(sa.update(t.run).where(where, t.run.c.state == _QUEUED).values(ended))
+            queued = connection.execute(sa.update(t.run).where(where, t.run.c.state == _QUEUED).values(ended)).rowcount
             connection.execute(sa.update(t.run).where(where, t.run.c.state == _RUNNING).values(cancel_requested=True))
             run = run_by_id(connection, run_id)
             if run is None:
-                raise NotFound(f"no run is {run_id}")
+                raise NotFound(f"no run is {run_id}: `aero list run` lists them")
+            if queued:
+                # As if it had begun and been cancelled then: it must not come back before there is something new.
+                attempted = {
+                    (state.parameter, state.item, state.data_id): state.latest
+                    for state in input_states(connection, run.flow_id, run.argument_set)
+                    if state.latest is not None
+                }
+                settle(connection, run, attempted, consumed=False)
             return run
 
     # Waiting
@@ -321,8 +348,15 @@ class _Busy:
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         full_hosts = _full({k: v for k, v in self._hosts.items() if k}, self._limits.host)
-        full_endpoints = _full(self._endpoints, self._limits.endpoint)
+        full_endpoints = _full({k: v for k, v in self._endpoints.items() if k}, self._limits.endpoint)
         return [t.run.c.host.not_in(full_hosts), t.run.c.endpoint.not_in(full_endpoints)]
+
+
+def _may_begin(connection: sa.Connection, row: sa.Row[Any], flow: Flow) -> bool:
+    """Whether a queued run still has its argument set and inputs: its flow may have changed since it was queued."""
+    if all(arguments.key != row.argument_set for arguments in flow.spec.argument_sets):
+        return False
+    return all(state.latest is not None for state in input_states(connection, flow.id, row.argument_set))
 
 
 def _full(counts: dict[str, int], limit: int | None) -> list[str]:

@@ -99,8 +99,8 @@ def test_a_dry_run_leaves_a_used_project_as_it_is(two: Project) -> None:
 
 def test_what_changed_is_told_and_only_content_makes_revisions(two: Project) -> None:
     two.aero("run", "flows.py")
-    edit(two, "flows.py", 'every="1d"', 'every="2d", tags=["daily"]  # a comment')
-    edit(two, "flows.py", "    @analysis"[4:], "# another comment\n@analysis")
+    edit(two, "flows.py", 'every="1d"', 'every="2d", tags=["daily"]')
+    edit(two, "flows.py", "\n\n@analysis(inputs=[notes])\ndef loud", "\n# another\n\n@analysis(inputs=[notes])\ndef loud")
     assert plan(two, "--dry-run") == {
         "notes": ("updated", ["every", "tags"]),
         "loud": ("unchanged", []),
