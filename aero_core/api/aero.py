@@ -20,11 +20,12 @@ from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import check_parts, moved_origin, pack_with, plan_only
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
+from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
 from aero_core.config import CATALOG_FILE, Config
 from aero_core.engine import Engine, Event
-from aero_core.errors import InvalidValue, NotFound, RegistrationError, StoreError
-from aero_core.flowfile import Declaration, load_flow_file, origin_of, specs
+from aero_core.errors import FlowFileError, InvalidValue, NotFound, RegistrationError, StoreError
+from aero_core.flowfile import Declaration, is_collecting, load_flow_file, origin_of, specs
 from aero_core.models import (
     Cause,
     CauseKind,
@@ -65,7 +66,13 @@ def open(
         NotFound: There is no project.
         ConfigError: Its configuration cannot be.
         StateError: Its state or catalog cannot be used.
+        FlowFileError: This is called by a file while AERO itself reads that file.
     """
+    if importing() or is_collecting():
+        raise FlowFileError(
+            "AERO is opened by a file that AERO reads, for its flows or for a run: put what opens it below "
+            "if __name__ == '__main__':"
+        )
     place = Path(path).absolute() if path is not None else None
     flow_file = place if place is not None and place.suffix == ".py" else None
     start = None if flow_file else place

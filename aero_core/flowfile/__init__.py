@@ -5,7 +5,7 @@ what a catalog registers.
 """
 
 from aero_core.flowfile.building import Code, specs
-from aero_core.flowfile.declaration import DataRef, Declaration, Draft
+from aero_core.flowfile.declaration import DataRef, Declaration, Draft, is_collecting
 from aero_core.flowfile.declare import analysis, ingest
 from aero_core.flowfile.loading import FlowFile, load_flow_file, origin_of
 
@@ -17,6 +17,7 @@ __all__ = [
     "FlowFile",
     "analysis",
     "ingest",
+    "is_collecting",
     "load_flow_file",
     "origin_of",
     "specs",

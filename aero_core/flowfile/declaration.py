@@ -169,6 +169,11 @@ def collecting() -> Iterator[list[Declaration]]:
         _collected.reset(token)
 
 
+def is_collecting() -> bool:
+    """Whether a flow file is being read."""
+    return _collected.get() is not None
+
+
 def collect(declaration: Declaration) -> Declaration:
     """Note a declaration where declarations are collected."""
     found = _collected.get()

@@ -66,6 +66,8 @@ def origin_of(path: Path, root: Path) -> str:
 
 
 def _existing(path: Path, shown: str) -> Path:
+    if "\0" in shown:
+        raise FlowFileError(f"cannot read {shown!r}: no file name holds a NUL character")
     try:
         full = path.resolve()
         mode = full.stat().st_mode

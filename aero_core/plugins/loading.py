@@ -330,6 +330,9 @@ def _import_file(path: Path) -> object:
 
 def _line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
+    if isinstance(error, pluggy.PluginValidationError):
+        # Which arguments are wrong stands in its later lines.
+        return "; ".join(line.strip() for line in text)
     if isinstance(error, AeroError):
         return text[0] if text else type(error).__name__
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

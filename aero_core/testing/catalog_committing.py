@@ -29,6 +29,7 @@ from aero_core.testing.catalog_world import (
     check,
     content,
     every,
+    function,
     source,
 )
 
@@ -82,6 +83,16 @@ class CommittingContract:
     def test_a_run_that_made_nothing_is_unchanged(self, world: World) -> None:
         world.register(analysis("a"))
         assert world.commit(world.claim("a")).run.state is RunState.UNCHANGED
+
+    def test_a_run_of_an_old_revision_is_recorded_with_its_code(self, world: World) -> None:
+        world.register(analysis("a"))
+        claim = world.claim("a")
+        world.register(analysis("a", code="second", outputs=()))
+        run = world.commit(claim, "one").run
+        assert (run.state, run.revision) == (RunState.SUCCEEDED, 1)
+        text = str(world.catalog.outbox(0)[-1].payload)
+        assert function("first").digest in text
+        assert function("second").digest not in text
 
     # Committing twice, committing late
 

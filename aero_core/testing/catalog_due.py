@@ -113,6 +113,16 @@ class DueContract:
         world.make("y", "third")
         assert world.claim("a").run.cause.detail == ("y@3",)
 
+    def test_argument_sets_that_come_without_rerun_are_not_due(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(analysis("a", "x", rerun=False))
+        world.commit(world.claim("a"), "one")
+        sets = tuple(ArgumentSet({"n": n}, f"k{n}") for n in (1, 2))
+        world.register(analysis("a", "x", rerun=False, argument_sets=sets))
+        assert world.due() == []
+        world.make("x", "second")
+        assert world.due() == ["a", "a"]
+
     def test_consumed_numbers_stay_with_their_inputs(self, world: World) -> None:
         world.make_data("x", "y", versions=2)
         world.register(analysis("a", "x"))
@@ -127,6 +137,22 @@ class DueContract:
         claim = world.claim("a")
         assert (claim.run.revision, claim.flow.revision) == (2, 2)
         assert claim.flow.spec.function == function("second")
+
+    def test_a_queued_run_whose_argument_set_is_gone_is_cancelled(self, world: World) -> None:
+        old, new = (ArgumentSet({"n": n}, f"k{n}") for n in (1, 2))
+        world.register(analysis("a", argument_sets=(old,)), analysis("b"))
+        world.register(analysis("a", argument_sets=(new,)))
+        assert sorted(claim.run.argument_set for claim in world.begin()) == ["", "k2"]
+        assert world.due() == []
+
+    def test_a_queued_run_with_a_new_input_waits_for_its_first_version(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.make_data("y")
+        world.register(analysis("a", "x"), analysis("b", "x"))
+        world.register(analysis("a", "x", "y"))
+        assert [claim.run.flow for claim in world.begin()] == ["b"]
+        world.make("y", "one")
+        assert world.due() == ["a"]
 
     def test_a_revision_that_comes_during_a_run_is_due_after_it(self, world: World) -> None:
         world.register(analysis("a"))
@@ -178,6 +204,12 @@ class DueContract:
         resumed = world.catalog.set_flow_state(flow.id, FlowState.ACTIVE, "ada")
         assert resumed.next_tick is not None
         assert resumed.next_tick > now
+
+    def test_a_resumed_flow_that_runs_only_when_asked_to_has_no_ticks(self, world: World) -> None:
+        world.register(source("a", policy=PolicyEnum.NONE, schedule=RARELY))
+        flow = world.flow("a")
+        world.catalog.set_flow_state(flow.id, FlowState.PAUSED, "ada")
+        assert world.catalog.set_flow_state(flow.id, FlowState.ACTIVE, "ada").next_tick is None
 
     def test_setting_a_state_twice_changes_nothing_more(self, world: World) -> None:
         world.register(source("a"))

@@ -10,6 +10,7 @@ import pytest
 from aero_core.catalog import Catalog
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
+    Commit,
     Cursor,
     FlowState,
     OutboxRecord,
@@ -18,9 +19,11 @@ from aero_core.models import (
     Standing,
 )
 from aero_core.testing.catalog_world import (
+    ASKED,
     World,
     analysis,
     at_once,
+    check,
     content,
     every,
     function,
@@ -47,6 +50,18 @@ class LookingContract:
             world.catalog.flow("hospital_case")
         with pytest.raises(NotFound, match="0123abcd"):
             world.catalog.run("0123abcd")
+
+    def test_an_unknown_id_is_not_found(self, world: World) -> None:
+        nobody = "00000000-0000-4000-8000-000000000000"
+        for look in (
+            lambda: world.catalog.explain(nobody),
+            lambda: world.catalog.queue(nobody, ASKED, "ada"),
+            lambda: world.catalog.cancel(nobody, "ada"),
+            lambda: world.catalog.set_flow_state(nobody, FlowState.PAUSED, "ada"),
+            lambda: world.catalog.commit(Commit(nobody, 1)),
+        ):
+            with pytest.raises(NotFound, match=nobody):
+                look()
 
     @pytest.mark.parametrize("ref", ["", "%", "_", "a' OR 1=1 --", "\x00", "é" * 300, "g" * 8])
     def test_odd_references_are_not_found(self, world: World, ref: str) -> None:
@@ -189,8 +204,6 @@ class LookingContract:
         assert [run.flow for run in world.catalog.readers(x, 2).items] == ["a"]
 
     def test_members_in_pages_by_key(self, world: World) -> None:
-        from aero_core.testing.catalog_world import check
-
         urls = [f"https://example.org/{n}" for n in range(3)]
         world.register(source("a", *urls))
         world.commit(world.claim("a"), members=tuple(check(url, url) for url in urls))

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from aero_core.catalog import Catalog
-from aero_core.errors import RegistrationError
+from aero_core.errors import NotFound, RegistrationError
 from aero_core.models import (
     ArgumentSet,
     FlowState,
@@ -132,6 +132,14 @@ class RegisteringContract:
         assert world.flow("a").state is FlowState.ACTIVE
         assert world.flow("a").revision == 1
 
+    def test_a_revision_is_kept_as_it_was(self, world: World) -> None:
+        (change,) = world.register(analysis("a"))
+        world.register(analysis("a", code="second"))
+        specs = [world.catalog.revision(change.flow_id, number) for number in (1, 2)]
+        assert [spec.function for spec in specs] == [function("first"), function("second")]
+        with pytest.raises(NotFound):
+            world.catalog.revision(change.flow_id, 3)
+
     def test_adopted_flows_move_and_keep_their_past(self, world: World) -> None:
         world.make_data("a", versions=1)
         old = world.flow("a")
@@ -143,7 +151,7 @@ class RegisteringContract:
 
     def test_namespaces_keep_names_apart(self, world: World) -> None:
         world.register(source("a", namespace="one"))
-        assert kinds(world.register(source("a", namespace="two"))) == ["new"]
+        assert kinds(world.register(source("a", namespace="two", origin="other.py"))) == ["new"]
         flows = world.catalog.list_flows().items
         data = world.catalog.list_data().items
         assert len({flow.id for flow in flows}) == len({each.id for each in data}) == 2
@@ -231,6 +239,8 @@ class RegisteringContract:
         world.register(analysis("a", outputs=(plot,)), analysis("b"))
         world.register(analysis("a"), analysis("b", outputs=(plot,)))
         assert world.data("plot").flow_id == world.flow("b").id
+        world.register(analysis("a", outputs=(plot,)), analysis("b"))
+        assert world.data("plot").flow_id == world.flow("a").id
 
     def test_a_dropped_output_keeps_its_versions(self, world: World) -> None:
         both = (Output("x", "a.x"), Output("y", "a.y"))

@@ -268,6 +268,16 @@ class RunningContract:
         assert new.run.attempt_id != old.run.attempt_id
         assert [used.number for used in new.run.used] == [2]
 
+    def test_a_further_attempt_handed_back_still_has_its_inputs(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(analysis("a", "x"))
+        world.fail(world.claim("a"), retry_after=0.0)
+        second = world.claim("a")
+        world.catalog.hand_back(second.run.id, second.run.fencing)
+        third = world.claim("a")
+        assert third.run.attempt == 2
+        assert [used.number for used in third.run.used] == [1]
+
     def test_handing_back_twice_changes_nothing_more(self, world: World) -> None:
         world.register(analysis("a"))
         claim = world.claim("a")
@@ -357,6 +367,14 @@ class RunningContract:
             change()
             assert world.catalog.position() > position
             position = world.catalog.position()
+
+    def test_looking_in_vain_wakes_nobody(self, world: World) -> None:
+        world.register(*(source(f"s{n}", f"https://one.org/{n}") for n in range(2)))
+        limits = Limits(10, host=1)
+        assert len(world.begin(limits=limits)) == 1
+        position = world.catalog.position()
+        assert world.begin(limits=limits, holder=OTHER) == ()
+        assert world.catalog.position() == position
 
     def test_waiting_ends_when_its_time_is_over(self, world: World) -> None:
         position = world.catalog.position()

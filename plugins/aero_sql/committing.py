@@ -165,7 +165,9 @@ def _check_outputs(ending: _Ending, commit: Commit) -> None:
     outputs = {output.data_id for output in ending.flow.spec.outputs}
     for new in commit.versions:
         if new.data_id not in outputs:
-            raise InvalidValue(f"run {ending.run.id} of flow {ending.flow.name!r} does not make data {new.data_id}")
+            named = sa.select(t.data.c.name).where(t.data.c.id == new.data_id)
+            name = ending.connection.execute(named).scalar() or new.data_id
+            raise InvalidValue(f"run {ending.run.id} brings content of {name}: flow {ending.flow.name!r} makes no such")
 
 
 def _numbers(run: Run) -> dict[tuple[str, str, str], int]:
@@ -252,6 +254,7 @@ def _save_members(ending: _Ending, commit: Commit) -> None:
     if not commit.members:
         return
     data_id = ending.flow.spec.outputs[0].data_id
+    now = sa.literal(ending.now, t.Moment())
     for check in commit.members:
         where = (t.member.c.data_id == data_id, t.member.c.key == check.key)
         values = {
@@ -260,7 +263,7 @@ def _save_members(ending: _Ending, commit: Commit) -> None:
             "decided_by": check.decided_by,
             "checked_at": ending.now,
             # When it was first missing: a later look must not move it.
-            "gone_at": sa.func.coalesce(t.member.c.gone_at, ending.now) if check.gone else None,
+            "gone_at": sa.func.coalesce(t.member.c.gone_at, now) if check.gone else None,
         }
         if ending.connection.execute(sa.update(t.member).where(*where).values(values)).rowcount == 0:
             values["gone_at"] = ending.now if check.gone else None

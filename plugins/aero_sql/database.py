@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -40,12 +41,15 @@ class Database:
         refuse_network(self.path, mounts)
         self._timeout = busy_timeout
         self._local = threading.local()
-        self._all: list[sa.Connection] = []
+        # Weak: a thread's connection ends with the thread.
+        self._all: weakref.WeakSet[sa.Connection] = weakref.WeakSet()
         self._guard = threading.Lock()
         self._changed = threading.Condition()
         self._writes = 0
         self._closed = False
-        self.engine = sa.create_engine(f"sqlite:///{self.path}", poolclass=NullPool, connect_args=self._arguments())
+        # Made of parts: a path may hold characters that mean something in a URL.
+        address = sa.URL.create("sqlite", database=str(self.path))
+        self.engine = sa.create_engine(address, poolclass=NullPool, connect_args=self._arguments())
         event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "begin", _begin)
 
@@ -54,19 +58,19 @@ class Database:
         return {"timeout": self._timeout, "isolation_level": None, "check_same_thread": False}
 
     def _prepare(self, connection: sqlite3.Connection, record: object) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     def connection(self) -> sa.Connection:
         """The calling thread's own connection."""
+        if self._closed:
+            raise CatalogError(f"the catalog {self.path} is closed")
         found: sa.Connection | None = getattr(self._local, "connection", None)
         if found is None:
-            if self._closed:
-                raise CatalogError(f"the catalog {self.path} is closed")
             found = self.engine.connect()
             self._local.connection = found
             with self._guard:
-                self._all.append(found)
+                self._all.add(found)
         return found
 
     @contextmanager
@@ -141,9 +145,8 @@ class Database:
         with self._changed:
             self._changed.notify_all()
         with self._guard:
-            for connection in self._all:
+            for connection in list(self._all):
                 connection.close()
-            self._all.clear()
         self.engine.dispose()
 
     @contextmanager
@@ -186,7 +189,7 @@ def path_of(url: str) -> Path:
 
 
 def refuse_network(path: Path, mounts: Path) -> None:
-    """Refuse a network file system, where SQLite's log corrupts when several hosts write.
+    """Refuse a network file system, also behind a link: SQLite's log corrupts there when several hosts write.
 
     Raises:
         CatalogError: The file would lie on one.
@@ -195,12 +198,13 @@ def refuse_network(path: Path, mounts: Path) -> None:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
+    place = os.path.realpath(path)
     best, kind = "", ""
     for line in lines:
         parts = line.split()
         if len(parts) >= 3:
             point = parts[1].replace("\\040", " ")
-            inside = str(path) == point or str(path).startswith(point.rstrip("/") + "/")
+            inside = place == point or place.startswith(point.rstrip("/") + "/")
             if inside and len(point) >= len(best):
                 best, kind = point, parts[2]
     if kind in NETWORK_FILE_SYSTEMS:
@@ -211,13 +215,15 @@ def refuse_network(path: Path, mounts: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make the database file with mode 0600, if it is not there.
+    """Make the database file with mode 0600, if it is not there, and its folders with 0700.
 
     Raises:
         CatalogError: The folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # One by one: `parents=True` would leave those above to the process's umask.
+        for folder in reversed(path.parents):
+            folder.mkdir(exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise CatalogError(

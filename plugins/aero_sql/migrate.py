@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ def prepare(database: Database) -> None:
         revision = _revision(database)
         if revision == HEAD:
             return
+        if revision is None:
+            _begin_file(database)
         _upgrade(database, revision)
 
 
@@ -44,6 +47,22 @@ def _revision(database: Database) -> str | None:
             return None if found is None else str(found)
     except sa.exc.SQLAlchemyError as error:
         raise explain(error, database.path) from error
+
+
+def _begin_file(database: Database) -> None:
+    """Make an empty file one with a write-ahead log, which it stays; refuse a file that is somebody else's."""
+    with database.read() as connection:
+        if sa.inspect(connection).get_table_names():
+            raise CatalogError(
+                f"the file {database.path} holds tables of some other program: name another file for the catalog"
+            )
+    raw = sqlite3.connect(database.path)
+    try:
+        raw.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.Error as error:
+        raise explain(error, database.path) from error
+    finally:
+        raw.close()
 
 
 def _upgrade(database: Database, revision: str | None) -> None:

@@ -67,10 +67,9 @@ class Project:
     ) -> Done:
         """Run a program, or with a text a shell's command, and wait for it."""
         done = subprocess.run(
-            command,
+            ["/bin/sh", "-c", f"exec {command}"] if isinstance(command, str) else command,
             cwd=self.folder,
             env=self.environment() | dict(env or {}),
-            shell=isinstance(command, str),
             preexec_fn=before,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -195,11 +195,12 @@ def test_registering_from_a_program_ends_in_the_same_records(two: Project, tmp_p
             return AeroOutput("loud", "loud.txt")
 
 
-        with aero_core.api.open() as aero:
-            aero.register(notes, analysis(loud, inputs=[notes]))
-            for run in aero.run():
-                print(run.flow, run.state.value)
-            print(aero.get("loud", Path("copy.txt")).number)
+        if __name__ == "__main__":
+            with aero_core.api.open() as aero:
+                aero.register(notes, analysis(loud, inputs=[notes]))
+                for run in aero.run():
+                    print(run.flow, run.state.value)
+                print(aero.get("loud", Path("copy.txt")).number)
         """,
     )
     done = program.call(f"{shlex.quote(str(python()))} program.py")
@@ -218,6 +219,13 @@ def test_registering_from_a_program_ends_in_the_same_records(two: Project, tmp_p
             step["name"] for step in others[name]["steps"]
         ]
     assert "loud ANY active 1 api" in program.out("list", "flow")
+    edit(program, "program.py", 'if __name__ == "__main__":', "if True:")
+    edit(program, "program.py", ".upper()", ".upper() + '!'")
+    done = program.call(f"{shlex.quote(str(python()))} program.py")
+    assert done.out == "loud failed\n1\n", done.err
+    (run, *_) = program.json("list", "run")
+    assert "put what opens it below if __name__ == '__main__':" in run["error"]["message"]
+    assert "put what opens it below" in program.refuses("apply", "program.py")
 
 
 def python() -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -103,7 +105,7 @@ def _changing(place: Place) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_an_engine_killed_at_any_time_loses_nothing(place: Place, seed: int) -> None:
     chance = random.Random(seed)
     with Program(place.folder, "up", place.flows) as program, _changing(place):
@@ -118,9 +120,7 @@ def test_an_engine_killed_at_any_time_loses_nothing(place: Place, seed: int) -> 
 def _check_after(place: Place) -> None:
     """The next engine takes over, and ends where an engine would that was never killed."""
     place.publish(LAST)
-    # The first call may take over a poll that saw older content: the second one's poll is its own.
-    run(place.folder, "run", place.flows)
-    run(place.folder, "run", place.flows, "--now", "--only", "raw")
+    # A poll that is taken over is done anew, so that it sees this content as well.
     run(place.folder, "run", place.flows)
     check_whole(place.flows)
     assert place.content("raw") == LAST
@@ -153,7 +153,7 @@ def test_a_killed_worker_fails_only_its_run(place: Place) -> None:
     place.hold("doubled")
     with Program(place.folder, "up", place.flows) as program:
         until(lambda: place.reached("doubled"), "a function that runs")
-        signal_pid(place.pid("doubled"), signal.SIGKILL)
+        os.kill(place.pid("doubled"), signal.SIGKILL)
         program.wait_for("FAIL +doubled: the function ended its process .*SIGKILL")
         place.let_go("doubled")
         place.publish("second")
@@ -165,15 +165,7 @@ def test_a_killed_worker_fails_only_its_run(place: Place) -> None:
     check_whole(place.flows)
 
 
-def signal_pid(pid: int, number: int) -> None:
-    import os
-
-    os.kill(pid, number)
-
-
 def _lives(pid: int) -> bool:
-    from pathlib import Path
-
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:

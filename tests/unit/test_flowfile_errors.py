@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -187,7 +189,9 @@ def test_what_a_person_reads(tmp_path: Path, text: str) -> None:
     Path("flows.py").write_text(HEAD + text + "\n")
     line = LINE + next((more for start, more in ENDS.items() if text.startswith(start)), 0)
     joint = " " if text.startswith("raise SystemExit") else ": "
-    assert complaint("flows.py") == f"flows.py:{line}{joint}{WRONG[text]}"
+    # Newer Pythons add a guess of their own.
+    told = complaint("flows.py").removesuffix(". Did you mean 'every'?")
+    assert told == f"flows.py:{line}{joint}{WRONG[text]}"
 
 
 def test_long_values_are_cut(tmp_path: Path) -> None:
@@ -226,15 +230,31 @@ def test_no_python_file(tmp_path: Path) -> None:
         assert complaint(name) == f"{name} is no Python file: a flow file's name ends in .py"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
 def test_unreadable(tmp_path: Path) -> None:
     Path("flows.py").write_text("x = 1")
     Path("flows.py").chmod(0)
-    assert complaint("flows.py") == "cannot read flows.py: Permission denied"
+    with without_rights(tmp_path):
+        assert complaint("flows.py") == "cannot read flows.py: Permission denied"
+
+
+@contextmanager
+def without_rights(folder: Path) -> Iterator[None]:
+    """As nobody, where the tests run as root, who may read anything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for step in (folder, *folder.parents):
+        if not step.stat().st_mode & 0o001:
+            step.chmod(step.stat().st_mode | 0o011)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_odd_names(tmp_path: Path) -> None:
-    assert complaint("a\0b.py") == "cannot read 'a\\x00b.py': embedded null byte"
+    assert complaint("a\0b.py") == "cannot read 'a\\x00b.py': no file name holds a NUL character"
     assert complaint("x" * 300 + ".py").endswith("x.py': File name too long")
     Path("loop.py").symlink_to("loop.py")
     assert complaint("loop.py").startswith("cannot read 'loop.py': ")
