@@ -719,7 +719,7 @@ def aero_open_catalog(url: str) -> Catalog | None:
 
 @hookspec(firstresult=True)
 def aero_commit(records: Sequence[OutboxRecord], target: Target) -> int | None:
-    """Hand 1 to 100 outbox records, in order, to one provenance store; answer how many it took. E.
+    r"""Hand 1 to 100 outbox records, in order, to one provenance store; answer how many it took. E.
 
     At least once: a record may come again after a crash; its position is the key to recognise it by. Raise `Refused`
     where the first record will never be taken: it is parked and the next ones follow. Other errors are retried.
@@ -733,7 +733,7 @@ def aero_commit(records: Sequence[OutboxRecord], target: Target) -> int | None:
         @hookimpl
         def aero_commit(records, target):
             with open(target.options["path"], "a") as file:
-                file.writelines(to_json(record) + "\\n" for record in records)
+                file.writelines(to_json(record) + "\n" for record in records)
             return len(records)
         ```
     """
@@ -776,5 +776,3 @@ def aero_search(query: str) -> Sequence[SearchHit] | None:
         ```
     """
     raise NotImplementedError
-
-

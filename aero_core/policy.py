@@ -20,7 +20,9 @@ def parse_policy(value: PolicyEnum | int | str) -> PolicyEnum:
     try:
         if isinstance(value, str):
             return PolicyEnum[value.upper()]
-        return PolicyEnum(None if isinstance(value, bool) else value)
+        if isinstance(value, bool):
+            raise ValueError
+        return PolicyEnum(value)
     except (KeyError, ValueError):
         names = ", ".join(f"{policy.name} {policy.value}" for policy in PolicyEnum)
         raise InvalidValue(f"policy is {value!r}: expected one of {names}") from None

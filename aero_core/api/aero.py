@@ -17,7 +17,7 @@ import attrs
 
 from aero_core import config as configuration
 from aero_core.api.lineage import LineageNode, trace
-from aero_core.api.registering import check_parts, moved_origin, pack_with, plan_only
+from aero_core.api.registering import check_parts, check_settings, moved_origin, pack_with, plan_only
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
 from aero_core.bundle import importing
@@ -87,6 +87,7 @@ class Aero(AbstractContextManager["Aero"]):
         self.config = config
         self.plugins = make_plugins(config)
         try:
+            check_settings(self.plugins)
             configuration.make_state(config)
             self.catalog: Catalog = self.plugins.open_catalog(config.catalog_url)
         except BaseException:
@@ -385,6 +386,7 @@ def plan(
     config = configuration.load(Path(files[0]).absolute(), state, profile)
     plugins = make_plugins(config)
     try:
+        check_settings(plugins)
         made, origins = read_files(config, plugins, files, dry_run=True)
         check_parts(made, config, plugins)
         registration = Registration(made, config.project, origins, dry_run=True, adopt=adopt)

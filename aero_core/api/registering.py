@@ -51,6 +51,17 @@ def pack_with(config: Config, plugins: Plugins, dry_run: bool = False) -> Callab
     return keep
 
 
+def check_settings(plugins: Plugins) -> None:
+    """Refuse plugins' settings that cannot be: their plugin is left out, and nobody might miss it.
+
+    Raises:
+        ConfigError: One line that names the setting.
+    """
+    for info in plugins.infos():
+        if info.misconfigured:
+            raise ConfigError(info.reason)
+
+
 def check_parts(specs: Sequence[FlowSpec], config: Config, plugins: Plugins) -> None:
     """Refuse flows whose executor, endpoint, store, rule or source nobody serves, or that do not go together.
 

@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from attrs import frozen
@@ -14,9 +15,9 @@ from aero_core import config as configuration
 from aero_core.api.aero import make_plugins
 from aero_core.cli.output import emit, format_option, size_of
 from aero_core.cli.root import Settings
-from aero_core.config import Config, Selection
+from aero_core.config import Config
 from aero_core.errors import AeroError, NotFound
-from aero_core.models import Context, Family
+from aero_core.models import Family
 from aero_core.plugins import PluginInfo, Plugins, scheme_of
 
 
@@ -40,7 +41,7 @@ def plugins() -> None:
 def list_(settings: Settings, form: str) -> None:
     """List plugins: name, distribution, version, status, what they serve, and why one is left out."""
     config = _config(settings)
-    found = make_plugins(config) if config else Plugins(Selection(), Context(side="engine"))
+    found = make_plugins(config or _defaults(settings))
     try:
         emit(
             found.infos(),
@@ -75,6 +76,11 @@ def _config(settings: Settings) -> Config | None:
         return None
 
 
+def _defaults(settings: Settings) -> Config:
+    """What a flow file in the working folder would get, outside of a project."""
+    return configuration.load(Path("flows.py"), settings.state, settings.profile)
+
+
 @click.command()
 @format_option
 @click.pass_obj
@@ -102,7 +108,7 @@ def _diagnose(settings: Settings) -> Iterator[Diagnosis]:
         return
     if config is None:
         yield Diagnosis("project", True, "none here: `aero init` makes one")
-        found = Plugins(Selection(), Context(side="engine"))
+        found = make_plugins(_defaults(settings))
     else:
         yield Diagnosis("configuration", True, f"{config.file or 'defaults'}, profile {config.profile_name}")
         found = make_plugins(config)

@@ -18,6 +18,7 @@ from aero_core import api
 from aero_core import config as configuration
 from aero_core.api.aero import make_plugins
 from aero_core.errors import AeroError
+from aero_core.flowfile import existing_file
 
 #: Exit codes beyond those of `aero_core.errors`; docs/reference/exit-codes.md lists all.
 EXIT_INTERNAL = 70
@@ -57,6 +58,9 @@ class Settings:
 
     def open(self, flow_file: str | None = None) -> api.Aero:
         """The project that the flags, or the flow file, or the working folder lead to."""
+        if flow_file is not None:
+            # Before a state folder is made beside a file that is not there.
+            existing_file(Path(flow_file), flow_file)
         return api.open(flow_file, self.profile, self.state)
 
 

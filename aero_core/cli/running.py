@@ -105,7 +105,7 @@ def run(
 ) -> int:
     """Register a file's flows, take what is due once, follow triggers to rest, and print what was made.
 
-    Exits with 1 if a run failed.
+    Exits with 1 if a run failed, or waits to be tried again.
     """
     quiet = form != "table"
     with settings.open(files[0]) as aero:
@@ -119,7 +119,7 @@ def run(
             emit(ended, form, (), lambda item: (), "")
         else:
             _print_made(aero, settings, flows, ended)
-        failed = _failed(ended)
+        failed = bool(_failed(ended)) or any(_waiting(aero, flow) for flow in flows)
     return 1 if failed else 0
 
 
@@ -135,8 +135,9 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
     with settings.open(files[0] if files else None) as aero:
         if files:
             _print_changes(aero.apply(*files, prune=prune), prune)
-        click.echo("AERO is up; Ctrl-C stops it.", err=True)
         with RunProgress(_command(aero, settings)) as progress, aero.engine(None, progress) as engine, _stopping(engine):
+            # Not sooner: who reads this may stop it at once.
+            click.echo("AERO is up; Ctrl-C stops it.", err=True)
             engine.run_forever()
     click.echo("stopped", err=True)
 
@@ -210,11 +211,19 @@ def _not_due(aero: api.Aero, flow: Flow) -> str:
     live = explanation.live_run
     if live is not None and live.state is RunState.RUNNING:
         return f"{flow.name} runs in another engine"
+    if live is not None and live.error is not None:
+        return f"{flow.name} is tried again at {when(live.not_before)} UTC: {live.error.message}"
     if live is not None:
-        return f"{flow.name} runs again at {when(live.not_before)} UTC"
+        return f"{flow.name} waits to be run: {live.cause}"
     if now.next_tick is not None and not flow.spec.inputs:
         return f"{flow.name} was not due: next at {when(now.next_tick)} UTC (--now runs it anyway)"
     return f"{flow.name} was not due: {explanation.decision.reason}"
+
+
+def _waiting(aero: api.Aero, flow: Flow) -> bool:
+    """Whether a run of the flow has failed and is to be tried again later."""
+    live = [explanation.live_run for explanation in aero.catalog.explain(flow.id)]
+    return any(run is not None and run.state is RunState.QUEUED and run.error is not None for run in live)
 
 
 def _failed(ended: Sequence[Run]) -> list[Run]:

@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import attrs
-from attrs import frozen
 
 from aero_core.catalog import Catalog
 from aero_core.config import Config
 from aero_core.converter import unstructure
+from aero_core.engine.attempts import Finished, Live
 from aero_core.engine.events import Event, EventKind
 from aero_core.engine.lease import Lease
 from aero_core.engine.looking import flow_ids, live_runs
@@ -46,35 +46,14 @@ logger = logging.getLogger("aero.engine")
 
 #: Seconds between renewals of leases, and the shortest time between two.
 HEARTBEAT, QUICK_HEARTBEAT = 15.0, 1.0
-#: Seconds between looks at whether another engine that holds runs still lives.
-LOOK_AFTER = 1.0
-#: Seconds between looks at what is due but held back by a limit.
-LOOK_AT_LIMITS = 1.0
+#: Seconds between looks at whether another engine that holds runs lives, and at what a limit holds back.
+LOOK_AFTER = LOOK_AT_LIMITS = 1.0
 #: Seconds until the next try when the catalog could not be used.
 RECOVER = 1.0
 #: Seconds that `run_to_rest` waits, in all, for retries of its own runs.
 PATIENCE = 10.0
 #: Seconds that runs get to finish at a clean stop.
 GRACE = 10.0
-
-
-@frozen
-class _Live:
-    """A launched attempt."""
-
-    claim: Claim
-    launched: Launched
-    log: Path
-    scratch: Path
-
-
-@frozen
-class _Finished:
-    """An attempt that has ended; `again` when the catalog could not take its end the first time."""
-
-    run_id: str
-    attempt_id: str
-    again: bool = False
 
 
 _WAKE = object()
@@ -99,14 +78,15 @@ class Engine:
         self._tell = on_event or (lambda event: None)
         self._lease = Lease(config.state, identity.subject if identity else "")
         self._slots = config.limits.runs or os.cpu_count() or 1
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._beat_at = self._look_at = self._beaten = time.monotonic()
         self._beaten_wall = time.time()
         self._look_wanted, self._others_hold, self._has_claimed = True, False, False
-        self._unsettled: list[tuple[float, _Finished]] = []
+        self._rubbish: list[Path] = []
+        self._unsettled: list[tuple[float, Finished]] = []
         self._own_retries: dict[str, float] = {}
         self._waker = Waker(catalog, lambda: self._inbox.put(_WAKE))
         self.ended: list[Run] = []
@@ -177,12 +157,15 @@ class Engine:
             claims = self._catalog.begin(self._lease.holder, limits, self._mine)
             for claim in claims:
                 self._start(claim)
-            if not claims:
+            if len(claims) < free:
                 break
 
     def _sleep(self) -> None:
         """Wait for the next thing to happen, or to be due."""
         self._waker.start()
+        # Not sooner: what has come due by a run's end is begun before its scratch folder goes.
+        while self._rubbish:
+            shutil.rmtree(self._rubbish.pop(), ignore_errors=True)
         timeout = self._time_left()
         try:
             self._handle(self._inbox.get(timeout=timeout))
@@ -197,7 +180,7 @@ class Engine:
             self._finish(done)
 
     def _handle(self, item: object) -> None:
-        if isinstance(item, _Finished):
+        if isinstance(item, Finished):
             self._finish(item)
         elif item is _WAKE:
             # Somebody may have asked for a run's cancelling, or another engine may have begun one.
@@ -263,7 +246,7 @@ class Engine:
             for run_id in beat.cancel | beat.lost:
                 self._cancel(self._live[run_id])
 
-    def _cancel(self, live: _Live) -> None:
+    def _cancel(self, live: Live) -> None:
         run, executor = live.claim.run, live.claim.flow.spec.executor
         try:
             if not self._plugins.cancel(executor, live.launched.handle or run.attempt_id or run.id):
@@ -293,8 +276,8 @@ class Engine:
             shutil.rmtree(scratch, ignore_errors=True)
             self._settle(claim, Result(failure=Failure(kind, str(error), retryable)), None)
             return
-        self._live[run.id] = _Live(claim, launched, log, scratch)
-        done = _Finished(run.id, run.attempt_id or run.id)
+        self._live[run.id] = Live(claim, launched, log, scratch)
+        done = Finished(run.id, run.attempt_id or run.id)
         launched.future.add_done_callback(lambda future: self._inbox.put(done))
         logger.debug("run %s of %s begun (%s)", run.id, spec.name, run.cause)
         if launched.handle is not None and launched.handle != run.handle:
@@ -325,7 +308,7 @@ class Engine:
         )
         return self._plugins.launch(spec.executor, attempt)
 
-    def _finish(self, done: _Finished) -> None:
+    def _finish(self, done: Finished) -> None:
         live = self._live.get(done.run_id)
         if live is None or (live.claim.run.attempt_id or live.claim.run.id) != done.attempt_id:
             return
@@ -342,7 +325,7 @@ class Engine:
             self._unsettled.append((time.monotonic() + RECOVER, attrs.evolve(done, again=True)))
             return
         self._live.pop(done.run_id)
-        shutil.rmtree(live.scratch, ignore_errors=True)
+        self._rubbish.append(live.scratch)
 
     def _settle(self, claim: Claim, result: Result, log: Path | None) -> None:
         """Commit or fail a run.

@@ -7,7 +7,7 @@ what a catalog registers.
 from aero_core.flowfile.building import Code, specs
 from aero_core.flowfile.declaration import DataRef, Declaration, Draft, is_collecting
 from aero_core.flowfile.declare import analysis, ingest
-from aero_core.flowfile.loading import FlowFile, load_flow_file, origin_of
+from aero_core.flowfile.loading import FlowFile, existing_file, load_flow_file, origin_of
 
 __all__ = [
     "Code",
@@ -16,6 +16,7 @@ __all__ = [
     "Draft",
     "FlowFile",
     "analysis",
+    "existing_file",
     "ingest",
     "is_collecting",
     "load_flow_file",

@@ -96,6 +96,8 @@ def draft_analysis(given: _Given, body: object) -> tuple[Draft, ...]:
         raise FlowFileError(
             f"analysis was given {type(body).__name__} as its function: write inputs= before inputs"
         )
+    if isinstance(body, Declaration) and body.function is None:
+        raise FlowFileError(f"analysis was given {body!r} as its function: write inputs= before inputs")
     name = _name(given, body)
     with _naming(name):
         function = _function(body)

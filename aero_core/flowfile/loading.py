@@ -47,7 +47,7 @@ def load_flow_file(path: str | Path) -> FlowFile:
         FlowFileError: It cannot be read, raises, or declares nothing or one name twice.
     """
     shown = str(path)
-    full = _existing(Path(path), shown)
+    full = existing_file(Path(path), shown)
     try:
         text = decode(full.read_bytes(), shown)
         code = compile(text, str(full), "exec", dont_inherit=True)
@@ -65,7 +65,16 @@ def origin_of(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
 
 
-def _existing(path: Path, shown: str) -> Path:
+def existing_file(path: Path, shown: str) -> Path:
+    """A flow file's path without links.
+
+    Args:
+        path: The file.
+        shown: How messages name it.
+
+    Raises:
+        FlowFileError: It is not there, or can be none.
+    """
     if "\0" in shown:
         raise FlowFileError(f"cannot read {shown!r}: no file name holds a NUL character")
     try:

@@ -35,6 +35,7 @@ class PluginInfo:
         status: `ok`, `disabled` or `broken`.
         module: The file of a site adapter; empty for an installed plugin.
         reason: Why it is broken.
+        misconfigured: It is broken by what `aero.toml` says of it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PluginInfo:
     hooks: tuple[str, ...] = ()
     module: str = ""
     reason: str = ""
+    misconfigured: bool = False
 
 
 @frozen
@@ -188,7 +190,9 @@ class Registry:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             if self._manager.has_plugin(candidate.name):
                 self._manager.unregister(name=candidate.name)
-            self._infos[candidate.name] = attrs.evolve(info, status="broken", reason=_line(error))
+            self._infos[candidate.name] = attrs.evolve(
+                info, status="broken", reason=_line(error), misconfigured=isinstance(error, ConfigError)
+            )
 
     def _name_missing(self) -> None:
         """Settings for a plugin that is not there are most often a slip of the pen: they are shown as such."""

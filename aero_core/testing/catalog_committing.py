@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -155,7 +156,7 @@ class CommittingContract:
         world.make_data("a", versions=5)
         data_id = world.data("a").id
         times = [version.available_at for version in every(lambda after: world.catalog.versions(data_id, after))]
-        assert all(a is not None and b is not None and a > b for a, b in zip(times, times[1:], strict=False))
+        assert all(a is not None and b is not None and a > b for a, b in pairwise(times))
 
     # Comparing
 

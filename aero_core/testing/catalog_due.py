@@ -168,6 +168,19 @@ class DueContract:
         assert sorted(claim.run.argument_set for claim in claims) == ["k14", "k7"]
         assert {claim.arguments.kwargs["days"] for claim in claims} == {7, 14}
 
+    def test_an_argument_set_that_is_dropped_is_not_due(self, world: World) -> None:
+        sets = tuple(ArgumentSet({"days": n}, f"k{n}") for n in (7, 14))
+        world.register(analysis("a", argument_sets=sets))
+        world.register(analysis("a", argument_sets=sets[1:]))
+        assert [run.argument_set for run in world.runs(state=RunState.QUEUED)] == ["k14"]
+
+    def test_a_mended_flow_runs_though_it_asks_for_no_rerun(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(analysis("a", "x", rerun=False))
+        world.fail(world.claim("a"))
+        world.register(analysis("a", "x", rerun=False, code="mended"))
+        assert world.due() == ["a"]
+
     # States
 
     def test_a_paused_flow_has_no_queued_runs(self, world: World) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from aero_core.catalog import Catalog
-from aero_core.errors import InvalidValue, NotFound
+from aero_core.errors import CommitConflict, InvalidValue, NotFound
 from aero_core.models import (
     Commit,
     Cursor,
@@ -279,7 +279,7 @@ class LookingContract:
                 since = seen[-1].position if seen else 0
 
         works = [lambda w=w, c=c: w.commit(c, "one") for w, c in zip([world, other] * 2, claims, strict=True)]
-        at_once(follow, *works)  # type: ignore[arg-type]
+        at_once(follow, *works)
         assert tuple(seen) == world.catalog.outbox(0)
 
     def test_cursors_are_kept(self, world: World) -> None:
@@ -315,6 +315,14 @@ class LookingContract:
         world.catalog.unmark_collecting(places)
         world.catalog.unmark_collecting(places)
         assert world.catalog.mark_collecting([]) == ()
+
+    def test_code_that_is_being_collected_cannot_be_registered(self, world: World) -> None:
+        place = function().location
+        assert world.catalog.mark_collecting([place]) == (place,)
+        with pytest.raises(CommitConflict):
+            world.register(analysis("a"))
+        world.catalog.unmark_collecting([place])
+        world.register(analysis("a"))
 
     # Settings
 

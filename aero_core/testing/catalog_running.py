@@ -9,18 +9,9 @@ from datetime import timedelta
 import attrs
 import pytest
 
-from aero_core.catalog import Catalog
+from aero_core.catalog import Beat, Catalog
 from aero_core.errors import StaleRun
-from aero_core.models import (
-    CauseKind,
-    Commit,
-    FlowState,
-    Input,
-    InputShape,
-    Limits,
-    RunState,
-    Used,
-)
+from aero_core.models import CauseKind, Commit, FlowState, Input, InputShape, Limits, RunState, Used
 from aero_core.testing.catalog_world import (
     ENGINE,
     OTHER,
@@ -208,6 +199,14 @@ class RunningContract:
         assert new.used == old.used
         assert world.catalog.holders() == (OTHER,)
 
+    def test_a_released_run_is_foreseen_as_due(self, world: World) -> None:
+        world.register(analysis("a"))
+        world.claim("a")
+        world.catalog.release(ENGINE.id)
+        due = world.catalog.next_due()
+        assert due is not None
+        assert due <= world.catalog.now()
+
     def test_work_that_cannot_be_attached_to_gets_a_new_attempt_id(self, world: World) -> None:
         world.register(analysis("a"))
         old = world.claim("a")
@@ -310,8 +309,7 @@ class RunningContract:
         position = world.catalog.position()
         assert world.catalog.cancel(claim.run.id, "ada").cancel_requested
         assert world.catalog.position() > position
-        beat = world.catalog.heartbeat(ENGINE, [claim.run.id])
-        assert (beat.cancel, beat.lost) == ({claim.run.id}, frozenset())
+        assert world.catalog.heartbeat(ENGINE, [claim.run.id]) == Beat(cancel=frozenset({claim.run.id}))
         assert world.fail(claim, cancelled=True).state is RunState.CANCELLED
 
     def test_a_run_asked_to_stop_is_not_tried_again(self, world: World) -> None:
@@ -361,7 +359,7 @@ class RunningContract:
             lambda: world.ask("a"),
             lambda: world.fail(world.claim("a"), retry_after=0.0),
             lambda: world.catalog.hand_back((c := world.claim("a")).run.id, c.run.fencing),
-            lambda: world.claim("a") and world.catalog.release(ENGINE.id),
+            lambda: (world.claim("a"), world.catalog.release(ENGINE.id)),
             lambda: world.catalog.set_flow_state(world.flow("a").id, FlowState.PAUSED, "ada"),
         ):
             change()

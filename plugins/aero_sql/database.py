@@ -224,7 +224,11 @@ def make_file(path: Path) -> None:
         # One by one: `parents=True` would leave those above to the process's umask.
         for folder in reversed(path.parents):
             folder.mkdir(exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # Only one that is not there: closing any descriptor of a database drops the locks that this process holds
+        # on it, and other processes would remove the log that a catalog here still writes to.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise CatalogError(
             f"the catalog {path} cannot be opened ({error.strerror}): check the folder's permissions, or name another"

@@ -29,7 +29,7 @@ from aero_core.models import (
 from aero_sql import schema as t
 from aero_sql.base import Base
 from aero_sql.deciding import clear_queued, look_at, source_host
-from aero_sql.outbox import add_record
+from aero_sql.parts import record_flow, write_parts, write_revision
 from aero_sql.rows import flow_by_id, flow_of
 
 #: Word of a plan for a disabled flow that is registered again.
@@ -77,7 +77,7 @@ class Registering(Base):
             flow = flow_by_id(connection, flow_id)
             look_at(connection, flow, now, CauseKind.INPUTS, agent)
             if state is FlowState.DISABLED:
-                _record(connection, "retired", flow, now)
+                record_flow(connection, "retired", flow, now)
             return flow
 
 
@@ -167,7 +167,7 @@ class _Registrar:
         )
         clear_queued(self._connection, ids, self._now)
         for flow in flows:
-            _record(self._connection, "retired", flow, self._now)
+            record_flow(self._connection, "retired", flow, self._now)
 
     # Data
 
@@ -309,10 +309,11 @@ class _Registrar:
             .where(t.run.c.flow_id == flow_id, t.run.c.state == RunState.QUEUED.value)
             .values(host=source_host(spec), endpoint=spec.endpoint or "")
         )
-        self._write_parts(flow_id, old, spec, self._pending(spec, kind, revision))
+        write_parts(self._connection, flow_id, old, spec, self._pending(spec, kind, revision))
+        flow = flow_by_id(self._connection, flow_id)
         if kind is not ChangeKind.UPDATED:
-            self._write_revision(flow_id, revision, spec)
-        _record(self._connection, "registered", flow_by_id(self._connection, flow_id), self._now)
+            write_revision(self._connection, flow, self._registration.agent, self._now)
+        record_flow(self._connection, "registered", flow, self._now)
         return Change(kind, spec.name, fields, flow_id)
 
     def _ticks(
@@ -338,82 +339,3 @@ class _Registrar:
             waits = spec.schedule is not None and spec.schedule.cron is not None
             return 0 if waits else revision
         return revision if spec.rerun else 0
-
-    def _write_parts(self, flow_id: str, old: Flow | None, spec: FlowSpec, pending: int | None) -> None:
-        run = self._connection.execute
-        kept = {(i.parameter, i.item, i.data_id) for i in old.spec.inputs} if old else set()
-        before = dict(
-            run(
-                sa.select(t.argument_set.c.key, t.argument_set.c.pending_revision).where(
-                    t.argument_set.c.flow_id == flow_id
-                )
-            ).all()
-        )
-        for table in (t.flow_input, t.flow_output, t.argument_set):
-            run(sa.delete(table).where(table.c.flow_id == flow_id))
-        for place, given in enumerate(spec.inputs):
-            row = {"flow_id": flow_id, "position": place, "parameter": given.parameter, "item": given.item}
-            row |= {"shape": given.shape.value, "data_id": given.data_id}
-            run(sa.insert(t.flow_input), {**row, "pinned": given.version, "mode": given.mode.value})
-        for place, output in enumerate(spec.outputs):
-            row = {"flow_id": flow_id, "position": place, "key": output.key, "data_id": output.data_id}
-            run(sa.insert(t.flow_output), row)
-        for place, arguments in enumerate(spec.argument_sets):
-            due = before.get(arguments.key, 0) if pending is None else pending
-            row = {"flow_id": flow_id, "key": arguments.key, "position": place, "pending_revision": due}
-            run(sa.insert(t.argument_set), {**row, "kwargs": dict(arguments.kwargs)})
-            if old is not None and not spec.rerun:
-                self._consume_new(flow_id, arguments.key, spec, kept if arguments.key in before else set())
-
-    def _consume_new(self, flow_id: str, argument_set: str, spec: FlowSpec, kept: set[tuple[str, str, str]]) -> None:
-        """Without a rerun new inputs count as used at their latest."""
-        for given in spec.inputs:
-            if (given.parameter, given.item, given.data_id) in kept:
-                continue
-            latest = self._connection.execute(
-                sa.select(sa.func.max(t.version.c.number)).where(
-                    t.version.c.data_id == given.data_id, t.version.c.standing == "current"
-                )
-            ).scalar()
-            key = {"flow_id": flow_id, "argument_set": argument_set, "parameter": given.parameter, "item": given.item}
-            where = [t.consumed.c[name] == value for name, value in {**key, "data_id": given.data_id}.items()]
-            self._connection.execute(sa.delete(t.consumed).where(*where))
-            self._connection.execute(sa.insert(t.consumed), {**key, "data_id": given.data_id, "consumed": latest or 0})
-
-    def _write_revision(self, flow_id: str, revision: int, spec: FlowSpec) -> None:
-        self._connection.execute(
-            sa.insert(t.flow_revision),
-            {
-                "flow_id": flow_id,
-                "revision": revision,
-                "spec": unstructure(spec),
-                "agent": self._registration.agent,
-                "created_at": self._now,
-            },
-        )
-        function = spec.function
-        if function is None:
-            return
-        known = sa.select(t.bundle.c.id).where(t.bundle.c.id == function.bundle_id)
-        if self._connection.execute(known).first() is None:
-            self._connection.execute(
-                sa.insert(t.bundle),
-                {
-                    "id": function.bundle_id,
-                    "digest": function.digest,
-                    "location": function.location,
-                    "size": function.size,
-                    "created_at": self._now,
-                },
-            )
-
-
-def _record(connection: sa.Connection, kind: str, flow: Flow, now: datetime) -> None:
-    payload = {
-        "flow": f"urn:uuid:{flow.id}",
-        "name": flow.name,
-        "revision": flow.revision,
-        "spec": unstructure(flow.spec),
-        "agent": flow.owner,
-    }
-    add_record(connection, kind, payload, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -185,8 +185,3 @@ def used_by(connection: sa.Connection, run_id: str) -> tuple[Used, ...]:
         Used(u.parameter, u.name, u.data_id, u.number, u.item, InputShape(u.shape))
         for u in connection.execute(_USED, {"run": run_id})
     )
-
-
-def in_some(column: sa.ColumnElement[Any], values: Sequence[str] | None) -> sa.ColumnElement[bool]:
-    """`column IN values`, or true without values."""
-    return sa.true() if values is None else column.in_(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,16 +30,12 @@ from aero_core.models import (
 from aero_sql import schema as t
 from aero_sql.base import Base
 from aero_sql.deciding import add_run, argument_sets, clear_queued, due_now, input_states, live_run, settle, tick
-from aero_sql.rows import flow_at, flow_by_id, flow_of, in_some, member_of, run_by_id, used_by, version_of
+from aero_sql.due import ALL, CHOSEN, Due
+from aero_sql.rows import flow_at, flow_by_id, flow_of, member_of, run_by_id, used_by, version_of
 
 _QUEUED = RunState.QUEUED.value
 _RUNNING = RunState.RUNNING.value
-_ACTIVE = FlowState.ACTIVE.value
-_NOW = sa.bindparam("now", type_=t.Moment())
 
-_TICKS = sa.select(t.flow).where(t.flow.c.state == _ACTIVE, t.flow.c.next_tick <= _NOW)
-_READY = (t.run.c.state == _QUEUED) & (t.run.c.not_before <= _NOW)
-_FREED = (t.run.c.state == _RUNNING) & (t.run.c.released | (t.run.c.lease_until < _NOW))
 _HOLDERS = sa.select(t.holder).where(
     t.holder.c.id.in_(sa.select(t.run.c.holder).where(t.run.c.state == _RUNNING, t.run.c.released.is_(False)))
 )
@@ -102,21 +98,20 @@ class Running(Base):
     # Claiming
 
     def begin(self, holder: Holder, limits: Limits, only: Collection[str] | None = None) -> tuple[Claim, ...]:
-        now = self.now()
-        chosen = None if only is None else sorted(only)
-        if limits.free < 1 or not self._anything(now, chosen):
+        due, chosen = (ALL, {}) if only is None else (CHOSEN, {"only": sorted(only)})
+        if limits.free < 1 or not self._anything(due, chosen):
             return ()
         # A claim is nothing that other engines could act on, and one that limits hold back must not wake them:
         # they would look in vain and wake this one in turn. What ticks make due wakes.
         with self._db.write(wake=False) as connection:
             now = self.now()
-            if self._tick_all(connection, now, chosen):
+            if self._tick_all(connection, connection.execute(due.ticks, {**chosen, "now": now}).all(), now):
                 self._db.wake(connection)
             _know(connection, holder)
             claims: list[Claim] = []
             busy = _Busy(connection, limits)
             while len(claims) < limits.free:
-                row = self._next(connection, now, chosen, busy)
+                row = self._next(connection, due, {**chosen, "now": now}, busy)
                 if row is None:
                     break
                 claim = self._claim(connection, row, holder, now)
@@ -127,19 +122,13 @@ class Running(Base):
                     busy.add(row.host, row.endpoint)
             return tuple(claims)
 
-    def _anything(self, now: datetime, only: list[str] | None) -> bool:
+    def _anything(self, due: Due, chosen: Mapping[str, object]) -> bool:
         """A look without a lock: an idle engine must not write."""
-        ticks = sa.select(sa.literal(1)).where(
-            t.flow.c.state == _ACTIVE, t.flow.c.next_tick <= _NOW, in_some(t.flow.c.id, only)
-        )
-        ready = sa.select(sa.literal(1)).where(_READY, in_some(t.run.c.flow_id, only))
-        freed = sa.select(sa.literal(1)).where(_FREED, in_some(t.run.c.flow_id, only))
         with self._db.read() as connection:
-            return any(connection.execute(look.limit(1), {"now": now}).first() for look in (ticks, ready, freed))
+            return bool(connection.execute(due.anything, {**chosen, "now": self.now()}).scalar())
 
-    def _tick_all(self, connection: sa.Connection, now: datetime, only: list[str] | None) -> int:
+    def _tick_all(self, connection: sa.Connection, rows: Sequence[sa.Row[Any]], now: datetime) -> int:
         """Let the ticks that have come do their work; answers how many."""
-        rows = connection.execute(_TICKS.where(in_some(t.flow.c.id, only)), {"now": now}).all()
         for row in rows:
             flow = flow_of(row)
             tick(connection, flow, now)
@@ -149,22 +138,11 @@ class Running(Base):
         return len(rows)
 
     def _next(
-        self, connection: sa.Connection, now: datetime, only: list[str] | None, busy: _Busy
+        self, connection: sa.Connection, due: Due, wanted: Mapping[str, object], busy: _Busy
     ) -> sa.Row[Any] | None:
         """The run to claim next: those of dead engines first, then the longest due."""
-        mine = in_some(t.run.c.flow_id, only)
-        freed = sa.select(t.run).where(_FREED, mine).order_by(t.run.c.seq).limit(1).with_for_update(skip_locked=True)
-        found = connection.execute(freed, {"now": now}).first()
-        if found is not None:
-            return found
-        ready = (
-            sa.select(t.run)
-            .where(_READY, mine, *busy.conditions())
-            .order_by(t.run.c.not_before, t.run.c.seq)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        return connection.execute(ready, {"now": now}).first()
+        found = connection.execute(due.freed, wanted).first()
+        return found or connection.execute(due.ready, {**wanted, **busy.full()}).first()
 
     def _claim(self, connection: sa.Connection, row: sa.Row[Any], holder: Holder, now: datetime) -> Claim | None:
         """Give a run to an engine; None, and the run is cancelled, where its flow has changed and it cannot begin."""
@@ -268,7 +246,7 @@ class Running(Base):
             held = sa.update(t.run).where(
                 t.run.c.holder == holder_id, t.run.c.state == _RUNNING, t.run.c.released.is_(False)
             )
-            freed: int = connection.execute(held.values(released=True)).rowcount
+            freed: int = connection.execute(held.values(released=True, lease_until=self.now())).rowcount
             connection.execute(sa.delete(t.holder).where(t.holder.c.id == holder_id))
             return freed
 
@@ -314,15 +292,9 @@ class Running(Base):
     # Waiting
 
     def next_due(self, only: Collection[str] | None = None) -> datetime | None:
-        chosen = None if only is None else sorted(only)
-        mine = in_some(t.run.c.flow_id, chosen)
-        looks = (
-            sa.select(sa.func.min(t.run.c.not_before)).where(t.run.c.state == _QUEUED, mine),
-            sa.select(sa.func.min(t.run.c.lease_until)).where(t.run.c.state == _RUNNING, mine),
-            sa.select(sa.func.min(t.flow.c.next_tick)).where(t.flow.c.state == _ACTIVE, in_some(t.flow.c.id, chosen)),
-        )
+        due, chosen = (ALL, {}) if only is None else (CHOSEN, {"only": sorted(only)})
         with self._db.read() as connection:
-            times = [connection.execute(look).scalar() for look in looks]
+            times = [connection.execute(look, chosen).scalar() for look in due.times]
         return min((moment for moment in times if moment is not None), default=None)
 
     def position(self) -> int:
@@ -346,10 +318,12 @@ class _Busy:
         self._hosts[host] = self._hosts.get(host, 0) + runs
         self._endpoints[endpoint] = self._endpoints.get(endpoint, 0) + runs
 
-    def conditions(self) -> list[sa.ColumnElement[bool]]:
-        full_hosts = _full({k: v for k, v in self._hosts.items() if k}, self._limits.host)
-        full_endpoints = _full({k: v for k, v in self._endpoints.items() if k}, self._limits.endpoint)
-        return [t.run.c.host.not_in(full_hosts), t.run.c.endpoint.not_in(full_endpoints)]
+    def full(self) -> dict[str, list[str]]:
+        """The hosts and endpoints that take no more, as parameters of `Due.ready`."""
+        return {
+            "full_hosts": _full(self._hosts, self._limits.host),
+            "full_endpoints": _full(self._endpoints, self._limits.endpoint),
+        }
 
 
 def _may_begin(connection: sa.Connection, row: sa.Row[Any], flow: Flow) -> bool:
@@ -360,7 +334,7 @@ def _may_begin(connection: sa.Connection, row: sa.Row[Any], flow: Flow) -> bool:
 
 
 def _full(counts: dict[str, int], limit: int | None) -> list[str]:
-    return [] if limit is None else sorted(name for name, runs in counts.items() if runs >= limit)
+    return [] if limit is None else sorted(name for name, runs in counts.items() if name and runs >= limit)
 
 
 def _numbered(connection: sa.Connection, used: Used) -> Version:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shlex
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import Project
+from tests.e2e.program import AERO, PATIENCE, Project
 
 FLAKY = """\
     from pathlib import Path
@@ -176,3 +180,34 @@ def test_commands_find_the_project_from_below_or_say_how(counting: Project, tmp_
     assert "project ok none here: `aero init` makes one" in away.out("doctor")
     assert "local aero-core" in away.out("plugins", "list")
     assert list(away.folder.iterdir()) == []
+
+
+def test_a_terminal_gets_colours_unless_told_otherwise(counting: Project) -> None:
+    shown = terminal(counting, "run", "flows.py")
+    assert "done  notes -> notes@1" in shown
+    assert "\x1b[32msucceeded" in terminal(counting, "list", "run")
+    plain = terminal(counting, "list", "run", NO_COLOR="1")
+    assert "succeeded" in plain
+    assert "\x1b[3" not in plain
+
+
+def terminal(project: Project, *arguments: str, **env: str) -> str:
+    """What `aero` writes to a terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        [str(AERO), *arguments],
+        cwd=project.folder,
+        env=project.environment(COLUMNS="120", **env),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    # Linux answers an error at the end, macOS nothing.
+    with suppress(OSError):
+        while block := os.read(ours, 4096):
+            shown += block
+    os.close(ours)
+    assert done.wait(PATIENCE) == 0
+    return shown.decode()

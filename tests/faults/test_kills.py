@@ -162,7 +162,7 @@ def test_a_killed_worker_fails_only_its_run(place: Place) -> None:
         program.wait_for("done +counted -> counted@1")
         program.signal(signal.SIGTERM)
         assert program.end() == 0
-    check_whole(place.flows)
+    check_whole(place.flows, at_rest=False)
 
 
 def _lives(pid: int) -> bool:

@@ -89,4 +89,4 @@ def _check_lineage(flows: Path) -> None:
         estimates = {parent.data: parent.number for parent in tree.inputs}
         assert set(estimates) == {f"rt_{name}" for name in NAMES}
         assert estimates["rt_sars2003"] == 4
-    check_whole(flows)
+    check_whole(flows, at_rest=False)

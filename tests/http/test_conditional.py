@@ -169,7 +169,8 @@ def test_a_server_that_ignores_if_match_is_found_out(fetch: Fetcher, server: Web
 
 def test_content_of_another_time_is_gone(fetch: Fetcher, server: WebServer) -> None:
     url = server.publish("a.csv", b"1", last_modified=LONG_AGO)
-    assert fetch.new(url, expected={"last-modified": LONG_AGO})
+    found = fetch.new(url, expected={"last-modified": LONG_AGO})
+    assert found.artifact.checksum == checksum(b"1")
     server.publish("a.csv", b"2", last_modified=LONG_AGO.replace("2015", "2016"))
     with pytest.raises(ContentGone):
         fetch(url, expected={"last-modified": LONG_AGO})
@@ -191,7 +192,8 @@ def test_without_settings_the_defaults_hold(server: WebServer, tmp_path: Path) -
     plugin = HttpPlugin()
     plugin.aero_configure(None, Context("run"))
     assert plugin.aero_settings() is Settings
-    assert Fetcher(plugin, tmp_path).new(server.publish("a.csv", b"1"))
+    found = Fetcher(plugin, tmp_path).new(server.publish("a.csv", b"1"))
+    assert found.artifact.checksum == checksum(b"1")
 
 
 @pytest.mark.parametrize("wrong", [{"connect_timeout": 0}, {"read_timeout": -1}, {"retries": -1}])

@@ -38,6 +38,16 @@ def test_own_scratch_file_is_linked_and_read_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(stored.st_mode) & 0o222 == 0
 
 
+def test_its_link_is_the_file_itself(tmp_path: Path) -> None:
+    artifact = artifact_of(tmp_path / "made", b"read in place")
+    location = place(tmp_path / "store", artifact)
+    plugin = LocalPlugin()
+    assert plugin.aero_link(location, 60) is None
+    store.store(artifact, location, no_progress)
+    assert plugin.aero_link(location, 60) == location.url
+    assert plugin.aero_link(Location("mem://elsewhere"), 60) is None
+
+
 def test_other_files_are_never_linked(tmp_path: Path) -> None:
     artifact = artifact_of(tmp_path / "made", b"a child may hold this open")
     location = place(tmp_path / "store", artifact)

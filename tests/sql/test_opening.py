@@ -215,19 +215,21 @@ def test_importing_the_plugin_loads_no_sqlalchemy() -> None:
     assert done.stdout == "set()\n"
 
 
-def test_opening_again_leaves_others_locks_alone(made: Path) -> None:
-    """Closing any descriptor of a file drops all of a process's locks on it: only SQLite may open it."""
+def test_opening_again_leaves_locks_alone(made: Path) -> None:
+    """Closing any descriptor of a file drops all of a process's locks on it.
+
+    Without its lock a catalog seems gone to other processes: the next one that closes the database
+    removes the log that this one still writes to.
+    """
     first = SqlCatalog(f"sqlite:///{made}")
-    with first._db.write():
-        SqlCatalog(f"sqlite:///{made}").close()
-        code = (
-            "import sqlite3, sys\n"
-            "connection = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
-            "try:\n    connection.execute('BEGIN IMMEDIATE')\n    print('locked by me')\n"
-            "except sqlite3.OperationalError as error:\n    print(error)\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code, str(made)], capture_output=True, text=True, timeout=60)
-        assert done.stdout == "database is locked\n"
+    World(first).make("a", "before")
+    SqlCatalog(f"sqlite:///{made}").close()
+    subprocess.run([sys.executable, "-c", OPEN, f"sqlite:///{made}"], check=True, timeout=60)
+    World(first).make("a", "after")
+    seen = "import sys; from aero_sql.catalog import SqlCatalog; print(SqlCatalog(sys.argv[1]).data('a').latest)"
+    done = subprocess.run([sys.executable, "-c", seen, f"sqlite:///{made}"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "5\n"
+    assert made.with_name(f"{made.name}-wal").exists()
     first.close()
 
 
@@ -260,6 +262,7 @@ def test_threads_that_end_close_their_connections(made: Path) -> None:
         thread.start()
         thread.join()
     gc.collect()
+    # SQLite keeps one more for later, rather than drop the locks of another connection by closing it.
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    assert [link.readlink() for link in links].count(made) <= 1
+    assert [link.readlink() for link in links].count(made) <= 2
     catalog.close()

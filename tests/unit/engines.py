@@ -1,4 +1,4 @@
-"""What tests of the engine share: a catalog of their own, engines in threads, and an executor that is driven by hand."""
+"""What tests of the engine share: a catalog of their own, engines in threads, an executor driven by hand."""
 
 from __future__ import annotations
 

@@ -97,6 +97,7 @@ def aero_provides() -> Sequence[Provides]:
     return [
         Provides(Family.EXECUTOR, "hand", machine_local=True),
         Provides(Family.EXECUTOR, "far"),
+        Provides(Family.STORE, "shared"),
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -318,20 +320,13 @@ def test_a_catalog_that_is_locked_for_a_while_ends_no_engine(make: Callable[...,
     assert (ended.state, ended.attempt) == (RunState.SUCCEEDED, 1)
 
 
-class _locked:
+@contextmanager
+def _locked(world: World) -> Iterator[None]:
     """Hold the catalog's only write lock."""
-
-    def __init__(self, world: World) -> None:
-        import sqlite3
-
-        self._connection = sqlite3.connect(world.config.state / "catalog.sqlite", isolation_level=None)
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, *error: object) -> None:
-        self._connection.execute("ROLLBACK")
-        self._connection.close()
+    with closing(sqlite3.connect(world.config.state / "catalog.sqlite", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
 
 
 def test_a_catalog_that_is_gone_for_good_ends_the_engine(world: World) -> None:

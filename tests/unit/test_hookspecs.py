@@ -60,9 +60,7 @@ def test_hooks_asked_of_all_say_so(name: str) -> None:
 def test_the_example_is_a_module_that_implements_the_hook(name: str) -> None:
     tree = ast.parse(_example(name))
     compile(tree, name, "exec")
-    (found,) = [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("aero_")
-    ]
+    (found,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("aero_")]
     assert found.name == name
     given = [argument.arg for argument in found.args.args if argument.arg != "self"]
     assert set(given) <= set(inspect.signature(HOOKS[name]).parameters)

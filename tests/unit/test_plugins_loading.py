@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import attrs
 import pytest
@@ -38,18 +39,18 @@ class Site:
         """Write an adapter that declares one thing."""
         self.write(plugin, PROVIDES.format(family=family, name=name, fallback=fallback) + dedent(more))
 
-    def load(self, *modules: str, **selection: object) -> Plugins:
+    def load(self, *modules: str, **selection: Any) -> Plugins:
         """The plugins of a profile that names these adapters."""
         chosen = Selection(modules=tuple(f"{name}.py" for name in modules), root=str(self.folder))
         return Plugins(attrs.evolve(chosen, **selection), Context(side="engine"))
 
-    def info(self, name: str, **selection: object) -> PluginInfo:
+    def info(self, name: str, **selection: Any) -> PluginInfo:
         """What is known of one adapter, loaded with nothing wrong in the others."""
         found = {info.name: info for info in self.load(name, **selection).infos()}
         assert all(found[built_in].status == "ok" for built_in in ("http", "local", "sql"))
         return found[name]
 
-    def reason(self, name: str, text: str, **selection: object) -> str:
+    def reason(self, name: str, text: str, **selection: Any) -> str:
         """Why an adapter is left out."""
         self.write(name, text)
         info = self.info(name, **selection)
@@ -325,7 +326,7 @@ def test_a_tasks_plugins_are_loaded_alone(site: Site) -> None:
 
 def test_a_plugin_that_a_task_misses_is_named(site: Site) -> None:
     (need,) = [need for need in site.load().needs() if need.name == "local"]
-    with pytest.raises(PluginError, match="plugin 'far' .* is not installed where the run happens: install it there"):
+    with pytest.raises(PluginError, match=r"plugin 'far' .* is not installed where the run happens: install it there"):
         for_task([attrs.evolve(need, name="far")], {})
 
 

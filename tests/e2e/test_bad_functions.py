@@ -1,0 +1,90 @@
+"""Functions that go wrong, all in one run: each is told apart, and harms no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.program import Done, Project, one_line
+
+START = """\
+import os, signal, sys, time
+from pathlib import Path
+from aero_core import AeroOutput, analysis, ingest
+notes = ingest("notes", url=Path(__file__).with_name("notes.txt"))
+"""
+BAD = {
+    "folder": ("Path('d').mkdir(); return AeroOutput('x', 'd')", "is the folder d: answer a file"),
+    "link": (
+        "Path('l').symlink_to('/etc/hosts'); return AeroOutput('x', 'l')",
+        "is the symbolic link l: answer the file itself",
+    ),
+    "nothing": ("return None", "answered nothing, but its flow makes one data"),
+    "number": ("return 7", "answered int: answer an AeroOutput(name, path), or a list of them"),
+    "missing": ("return AeroOutput('x', 'none')", "a file that does not exist: write it before"),
+    "raises": ("raise ValueError('no\\nway')", "ValueError: no"),
+    "exits": ("sys.exit(3)", "the function called sys.exit(3)"),
+    "ends": ("os._exit(3)", "the function ended its process (exit code 3)"),
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "the function ended its process (SIGKILL)"),
+    "hungry": ("x = bytearray(3 * 10**9); return None", "reached its memory limit"),
+    "slow": ("time.sleep(600)", "the function took longer than its timeout of 1 s"),
+    "undeclared": ("return AeroOutput('b', notes)", "answered output 'b', which its flow does not declare"),
+    "forgets": ("return []", "did not answer output 'a', which its flow declares"),
+}
+MORE = {
+    "hungry": ", memory='1GB'",
+    "slow": ", timeout=1",
+    "undeclared": ", outputs=['a']",
+    "forgets": ", outputs=['a']",
+}
+
+
+def flow(name: str, body: str) -> str:
+    return f"\n\n@analysis(inputs=[notes]{MORE.get(name, '')})\ndef {name}(notes):\n    {body}\n"
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Done]:
+    project = Project(tmp_path_factory.mktemp("bad") / "project")
+    project.write("notes.txt", "one\n")
+    bodies = "".join(flow(name, body) for name, (body, _) in BAD.items())
+    good = flow("good", "return AeroOutput('good', notes)")
+    (project.folder / "flows.py").write_text(START + bodies + good)
+    return project, project.aero("run", "flows.py", code=1)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_line_tells_what_went_wrong(ran: tuple[Project, Done], name: str) -> None:
+    _, done = ran
+    (line,) = [line for line in done.err.splitlines() if line.startswith(f"FAIL  {name}: ")]
+    assert BAD[name][1] in one_line(line + "\n", "FAIL  ")
+
+
+def test_the_others_ran(ran: tuple[Project, Done]) -> None:
+    project, done = ran
+    assert "done  good -> good@1" in done.err
+    assert len(done.err.splitlines()) == len(BAD) + 2
+    failed = [run for run in project.json("list", "run") if run["state"] == "failed"]
+    assert {run["flow"] for run in failed} == set(BAD)
+    assert {run["error"]["kind"] for run in failed} == {
+        "function",
+        "outputs",
+        "crash",
+        "memory",
+        "timeout",
+    }
+    log = project.aero("logs", "raises").out
+    assert "raise ValueError" in log
+    assert 'File "' in log
+
+
+def test_mended_they_run(ran: tuple[Project, Done]) -> None:
+    project, _ = ran
+    text = (project.folder / "flows.py").read_text()
+    for name, (body, _) in BAD.items():
+        key = "a" if "outputs" in MORE.get(name, "") else "x"
+        text = text.replace(f"    {body}\n", f"    return AeroOutput('{key}', notes)\n")
+    (project.folder / "flows.py").write_text(text)
+    done = project.aero("run", "flows.py")
+    assert done.err.count("done  ") == len(BAD)
+    assert "failed" not in done.out
+    assert project.aero("verify").err.endswith("all as recorded\n")

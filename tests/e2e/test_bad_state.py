@@ -1,0 +1,148 @@
+"""State, settings and plugins that cannot be used."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+
+import pytest
+
+from tests.e2e.program import AERO, Project, one_line
+
+CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+
+
+def test_a_corrupt_database(counting: Project) -> None:
+    counting.aero("run", "flows.py")
+    file = counting.folder / ".aero" / "catalog.sqlite"
+    kept = file.read_bytes()
+    file.write_bytes(b"no database at all, " * 500)
+    said = counting.refuses("list", "data", code=4)
+    assert f"the catalog {file} is damaged" in said
+    assert "restore it from a backup" in said
+    counting.refuses("run", "flows.py", code=4)
+    done = counting.aero("doctor", code=4)
+    assert "is damaged" in done.out
+    file.write_bytes(kept)
+    assert counting.aero("get", "notes", "-o", "-").out == "one\ntwo\n"
+    counting.aero("run", "flows.py")
+
+
+def test_a_database_of_a_newer_release(counting: Project) -> None:
+    counting.aero("apply", "flows.py")
+    file = counting.folder / ".aero" / "catalog.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    said = counting.refuses("run", "flows.py", code=4)
+    assert "was written by a newer AERO" in said
+    assert "`pip install --upgrade aero-core`" in said
+
+
+def without_override() -> None:
+    """Let permissions count for root too; its files stay readable, which they are for nobody else."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+def test_a_state_folder_that_is_read_only(counting: Project) -> None:
+    counting.aero("run", "flows.py")
+    state = counting.folder / ".aero"
+    state.chmod(0o555)
+    for words in (["run", "flows.py"], ["list", "data"]):
+        done = counting.call([str(AERO), *words], before=without_override)
+        assert done.code == 4, done
+        said = one_line(done.err, "Error: ")
+        assert f"the state folder {state} cannot be written" in said
+        assert "--state" in said
+    state.chmod(0o700)
+    counting.aero("run", "flows.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = [", "aero.toml is not TOML"),
+        ("projekt = 'x'", "projekt"),
+        ("[limits]\nruns = 'many'", "runs"),
+        ("[limits]\nruns = 0", "[limits] runs is 0: expected a whole number of at least 1"),
+        ("profile = 'team'", "no profile is named 'team': add [profiles.team]"),
+        ("[profiles.default]\nstore = 'far'", "no store is named 'far': add [stores.far]"),
+        ("[profiles.default]\nexecutor = 'slurm'", "no plugin serves executor 'slurm'"),
+        ("[stores.far]\nurl = 7", "[stores.far] url is 7: expected a URL"),
+        ("[plugins]\nmodules = 'site.py'", "modules"),
+        ("[plugins.http]\nretires = 3", "retires"),
+        ("[plugins.sql]\nbusy_timeout = 'long'", "busy_timeout"),
+    ],
+)
+def test_settings_that_cannot_be(counting: Project, text: str, said: str) -> None:
+    counting.write("aero.toml", text + "\n")
+    assert said in counting.refuses("apply", "flows.py", code=settings_code(text))
+    assert not (counting.folder / ".aero" / "catalog.sqlite").exists()
+
+
+def settings_code(text: str) -> int:
+    return 4 if "executor" in text else 2
+
+
+def test_a_plugin_that_cannot_be_imported(counting: Project) -> None:
+    counting.write("aero.toml", '[plugins]\nmodules = ["site_adapters.py"]\n')
+    counting.write("site_adapters.py", "import no_such_thing\n")
+    assert "lines@1" in counting.out("run", "flows.py")
+    plugins = {item["name"]: item for item in counting.json("plugins", "list")}
+    assert plugins["site_adapters"]["status"] == "broken"
+    assert "No module named 'no_such_thing'" in plugins["site_adapters"]["reason"]
+    out = counting.out("doctor", code=4)
+    assert "plugin site_adapters failed ModuleNotFoundError: No module named" in out
+    counting.write("site_adapters.py", "x = 1\n")
+    assert "site_adapters" in counting.out("doctor")
+
+
+SITE = '''\
+import hashlib
+from pathlib import Path
+
+import click
+
+from aero_core.hookspecs import hookimpl
+from aero_core.models import Artifact, Fetched, Family, Provides
+
+
+@hookimpl
+def aero_provides():
+    return [Provides(Family.FETCH, "lab", machine_local=True)]
+
+
+@hookimpl
+def aero_fetch(member, target, previous, expected, progress):
+    content = member.url.encode()
+    Path(target).write_bytes(content)
+    checksum = "sha256:" + hashlib.sha256(content).hexdigest()
+    return Fetched(Artifact(str(target), checksum, len(content), "text/plain", None, ".txt"))
+
+
+@hookimpl
+def aero_commands(group):
+    group.add_command(click.Command("lab", callback=lambda: click.echo("in the lab")))
+'''
+
+
+def test_a_site_module_serves_like_any_plugin(project: Project) -> None:
+    project.write("aero.toml", '[plugins]\nmodules = ["site_adapters.py"]\n')
+    (project.folder / "site_adapters.py").write_text(SITE)
+    project.write("flows.py", 'from aero_core import ingest\ningest("x", url="lab://bench/1")\n')
+    assert "x@1" in project.out("run", "flows.py")
+    assert project.aero("get", "x", "-o", "-").out == "lab://bench/1"
+    assert "site_adapters" in project.out("plugins", "list")
+    assert project.aero("lab").out == "in the lab\n"
+    assert "No such command 'labs'" in project.refuses("labs")
+
+
+def test_disabled_plugins_are_read_first(counting: Project) -> None:
+    env = {"AERO_DISABLE_PLUGINS": "*"}
+    done = counting.aero("plugins", "list", env=env)
+    assert done.out.count("disabled") == 3
+    said = counting.refuses("run", "flows.py", code=4, env=env)
+    assert "no plugin serves" in said
+    assert "disabled: " in said
