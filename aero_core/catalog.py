@@ -181,8 +181,10 @@ class Catalog(ABC):
 
     @abstractmethod
     def commit(self, commit: Commit) -> Committed:
-        """Add what one run brings to the record, in one transaction: versions, provenance, member checks, the run's
-        final state, consumed numbers, the runs that are due by it, and the outbox record.
+        """Add what one run brings to the record, in one transaction.
+
+        That is: versions, provenance, member checks, the run's final state, consumed numbers, the runs that are due by
+        it, and the outbox record.
 
         - The run's id is the idempotency key: committed again, the first result is answered, whatever is sent.
         - `fencing` must be the run's, and the run running; otherwise StaleRun and no change.

@@ -157,7 +157,7 @@ def _structure(converter: cattrs.Converter, value: JSON, kind: type[T], what: st
         return converter.structure(value, kind)
     except AeroError:
         raise
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001  cattrs raises what its hooks do
         raise error(f"{what}: {_explain(problem, value, kind)}") from None
 
 

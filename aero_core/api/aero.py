@@ -20,7 +20,6 @@ from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import check_parts, check_settings, moved_origin, pack_with, plan_only
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
-from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
 from aero_core.config import CATALOG_FILE, Config
 from aero_core.engine import Engine, Event
@@ -50,7 +49,7 @@ T = TypeVar("T")
 _PINNED = re.compile(r"(?P<data>[^@]+)@(?P<wanted>.*)")
 
 
-def open(
+def open(  # noqa: A001  called as `api.open`  # noqa: A001 - `api.open()` is what people write
     path: str | os.PathLike[str] | None = None,
     profile: str | None = None,
     state: str | os.PathLike[str] | None = None,

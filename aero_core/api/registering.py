@@ -83,8 +83,8 @@ def _check(spec: FlowSpec, config: Config, plugins: Plugins) -> None:
     plugins.serving(Family.FINGERPRINT, spec.rule.name)
     store = plugins.offer(Family.STORE, scheme_of(config.store(spec.store).url))
     parts = [(f"store {spec.store!r}", store.machine_local)] if spec.outputs else []
-    for url in spec.source.urls if spec.source else ():
-        parts.append((f"source {url}", plugins.offer(Family.FETCH, scheme_of(url)).machine_local))
+    urls = spec.source.urls if spec.source else ()
+    parts += [(f"source {url}", plugins.offer(Family.FETCH, scheme_of(url)).machine_local) for url in urls]
     for what, machine_local in parts:
         if machine_local and not executor.machine_local:
             raise ConfigError(

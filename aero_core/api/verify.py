@@ -41,9 +41,7 @@ def verify_versions(
                     yield Finding(data.name, version.number, version.location, version.size, problem)
 
 
-def _problem(
-    config: Config, plugins: Plugins, version: Version, target: Path, progress: Progress | None
-) -> str | None:
+def _problem(config: Config, plugins: Plugins, version: Version, target: Path, progress: Progress | None) -> str | None:
     target.unlink(missing_ok=True)
     location = config.location(version.location, version.store)
     try:

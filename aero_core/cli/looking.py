@@ -489,5 +489,3 @@ def verify(settings: Settings, data: str | None, form: str) -> int:
     result = f"{bad} damaged or missing" if bad else "all as recorded"
     click.echo(f"{total} version{'s' * (total != 1)} verified: {result}", err=True)
     return 1 if bad else 0
-
-

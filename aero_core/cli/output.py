@@ -28,9 +28,7 @@ format_option: Callable[[Any], Any] = click.option(
 )
 
 
-def emit(
-    items: Iterable[T], form: str, columns: Sequence[str], row: Callable[[T], Sequence[str]], empty: str
-) -> None:
+def emit(items: Iterable[T], form: str, columns: Sequence[str], row: Callable[[T], Sequence[str]], empty: str) -> None:
     """Print models as a table, an array, or lines.
 
     Args:
@@ -53,9 +51,7 @@ def emit(
             click.echo(empty)
 
 
-def emit_each(
-    items: Iterable[T], form: str, lines: Callable[[T], Iterable[tuple[str, str]]]
-) -> None:
+def emit_each(items: Iterable[T], form: str, lines: Callable[[T], Iterable[tuple[str, str]]]) -> None:
     """Print models in full: as labelled lines, an array, or lines of JSON."""
     if form == "table":
         for item in items:

@@ -75,7 +75,8 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         if self._bars is not None and task is not None:
             self._bars.remove_task(task)
         if event.kind is EventKind.RETRY:
-            self._line(f"wait  {run.flow}: {run.error.message if run.error else ''} (attempt {run.attempt}, again soon)")
+            why = run.error.message if run.error else ""
+            self._line(f"wait  {run.flow}: {why} (attempt {run.attempt}, again soon)")
             return
         made = ", ".join(f"{v.data}@{v.number}" for v in run.generated if not v.confirmed)
         text = f"{MARKS[run.state]}  {run.flow}"

@@ -68,9 +68,13 @@ class LazyGroup(click.Group):
     """Knows its commands' names and help without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        """The names of all commands, but for those of site modules."""
         return [*_COMMANDS, *(point.name for point in _points())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported now."""
+        """A command by name, imported now."""
         if cmd_name in _COMMANDS:
             module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
             found = getattr(importlib.import_module(f"aero_core.cli.{module}"), attribute)
@@ -84,6 +88,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the words name; for a wrong one, those with names near it."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
@@ -92,6 +97,8 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in the help."""
+        """List commands with their lines of help, from the table above."""
         rows = [(name, line) for name, (_, line) in _COMMANDS.items()]
         rows += [(point.name, f"(from {point.dist.name if point.dist else point.value})") for point in _points()]
         with formatter.section("Commands"):

@@ -100,9 +100,7 @@ def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, prune: bool
 @_prune
 @format_option
 @click.pass_obj
-def run(
-    settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: bool, prune: bool, form: str
-) -> int:
+def run(settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: bool, prune: bool, form: str) -> int:
     """Register a file's flows, take what is due once, follow triggers to rest, and print what was made.
 
     Exits with 1 if a run failed, or waits to be tried again.
@@ -128,14 +126,15 @@ def run(
 @_prune
 @click.pass_obj
 def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
-    """Register the files' flows, if any are named, and run all that are registered, on time and on change, until Ctrl-C.
+    """Run all flows on time and on change until Ctrl-C; register those of the files first, if any are named.
 
     The first Ctrl-C lets runs finish for 10 seconds, the second hands them back at once.
     """
     with settings.open(files[0] if files else None) as aero:
         if files:
             _print_changes(aero.apply(*files, prune=prune), prune)
-        with RunProgress(_command(aero, settings)) as progress, aero.engine(None, progress) as engine, _stopping(engine):
+        progress = RunProgress(_command(aero, settings))
+        with progress, aero.engine(None, progress) as engine, _stopping(engine):
             # Not sooner: who reads this may stop it at once.
             click.echo("AERO is up; Ctrl-C stops it.", err=True)
             engine.run_forever()
@@ -146,7 +145,7 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
 def _stopping(engine: Engine) -> Iterator[None]:
     """Let SIGINT and SIGTERM stop the engine cleanly."""
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         # In a thread: the engine's queue may be in the very call that the signal interrupts.
         threading.Thread(target=engine.stop, daemon=True).start()
 

@@ -93,9 +93,7 @@ def draft_analysis(given: _Given, body: object) -> tuple[Draft, ...]:
         FlowFileError: An argument is not such as can be.
     """
     if not callable(body):
-        raise FlowFileError(
-            f"analysis was given {type(body).__name__} as its function: write inputs= before inputs"
-        )
+        raise FlowFileError(f"analysis was given {type(body).__name__} as its function: write inputs= before inputs")
     if isinstance(body, Declaration) and body.function is None:
         raise FlowFileError(f"analysis was given {body!r} as its function: write inputs= before inputs")
     name = _name(given, body)

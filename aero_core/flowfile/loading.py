@@ -106,8 +106,7 @@ def _execute(code: CodeType, full: Path, shown: str) -> list[Declaration]:
         except SystemExit as error:
             where = _where(error, full, shown)
             raise FlowFileError(
-                f"{where} ends the program while it is read: "
-                "put that below if __name__ == '__main__':"
+                f"{where} ends the program while it is read: put that below if __name__ == '__main__':"
             ) from None
         except Exception as error:
             raise FlowFileError(_explain(error, full, shown)) from error
@@ -156,8 +155,7 @@ def _check(declarations: Sequence[Declaration], shown: str) -> None:
         line = declaration.place.line
         if not declaration.drafts:
             raise FlowFileError(
-                f"{shown}:{line}: {declaration.word}(...) is over no function: "
-                "put one below it, or give a name"
+                f"{shown}:{line}: {declaration.word}(...) is over no function: put one below it, or give a name"
             )
         for draft in declaration.drafts:
             name = draft.spec.name

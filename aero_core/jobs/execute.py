@@ -70,9 +70,7 @@ def function(task: Mapping[str, JSON], pulled: Mapping[str, JSON]) -> list[JSON]
     return made
 
 
-def store(
-    task: Mapping[str, JSON], made: list[JSON], report: Callable[[Report], None] | None = None
-) -> list[JSON]:
+def store(task: Mapping[str, JSON], made: list[JSON], report: Callable[[Report], None] | None = None) -> list[JSON]:
     """Fingerprint what was made and store what is new.
 
     Returns:
@@ -121,7 +119,8 @@ def _execute(task: Task, report: Callable[[Report], None] | None) -> Result:
         if made:
             with clock.step("store"):
                 result = attrs.evolve(result, versions=store_all(task, made, plugins, tell))
-    except Exception as error:
+    # Whatever a user's function or a plugin raises is the run's answer.
+    except Exception as error:  # noqa: BLE001
         result = Result(failure=_failure(error, clock.name))
     except SystemExit as error:
         result = Result(failure=Failure("function", f"the function called sys.exit({error.code!r})"))

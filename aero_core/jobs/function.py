@@ -14,6 +14,7 @@ from aero_core import bundle
 from aero_core.errors import FunctionError
 from aero_core.models import (
     JSON,
+    PREVIOUS,
     AeroOutput,
     CodeRef,
     InputShape,
@@ -57,7 +58,7 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
     work.mkdir(parents=True, exist_ok=True)
     cache = Path(task.cache or Path(task.scratch) / CODE)
     with bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function) as user_function, _inside(work):
-        answer = user_function(**_arguments(task, code, pulled, plugins))
+        answer = user_function(**_arguments(task, code, pulled))
         sys.stdout.flush()
         sys.stderr.flush()
         return _outputs(task, answer, work)
@@ -85,7 +86,7 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _arguments(task: Task, code: CodeRef, pulled: Pulled, plugins: Plugins) -> dict[str, JSON]:
+def _arguments(task: Task, code: CodeRef, pulled: Pulled) -> dict[str, JSON]:
     arguments: dict[str, JSON] = dict(task.kwargs)
     single: dict[str, PulledInput] = {}
     for given in pulled.inputs:
@@ -101,8 +102,9 @@ def _arguments(task: Task, code: CodeRef, pulled: Pulled, plugins: Plugins) -> d
             continue
         if parameter == "run":
             arguments["run"] = RunInfo(task.run_id, task.flow, {i.data: i.number for i in task.inputs})
-        elif parameter == "previous":
-            arguments["previous"] = _previous(task, plugins)
+        elif parameter == PREVIOUS:
+            # A run that has something to show here has it among what it used.
+            arguments["previous"] = None
         else:
             arguments.update(_about(parameter, single))
     return arguments
@@ -119,22 +121,6 @@ def _about(parameter: str, inputs: Mapping[str, PulledInput]) -> dict[str, JSON]
         if parameter.endswith(ending) and given is not None:
             return {parameter: answer(given)}
     return {}
-
-
-def _previous(task: Task, plugins: Plugins) -> JSON:
-    """The latest version of the flow's own output: a path (or a mapping of paths by key), None at first."""
-    paths: dict[str, str] = {}
-    folder = Path(task.scratch) / "previous"
-    for place, output in enumerate(task.outputs):
-        for version in output.previous:
-            if version.member == task.member:
-                folder.mkdir(parents=True, exist_ok=True)
-                target = folder / f"{place}{version.suffix}"
-                plugins.retrieve(version.location, target, lambda done, total: None)
-                paths[output.key] = str(target)
-    if len(task.outputs) == 1:
-        return paths.get(task.outputs[0].key)
-    return paths or None
 
 
 def _outputs(task: Task, answer: object, work: Path) -> tuple[Made, ...]:
@@ -163,12 +149,15 @@ def _compare(name: str, declared: list[str], given: list[str], single: bool) -> 
     for key in given:
         if key not in declared:
             known = ", ".join(declared) or "none"
-            raise FunctionError(f"function {name!r} answered output {key!r}, which its flow does not declare (declared: {known})")
+            raise FunctionError(
+                f"function {name!r} answered output {key!r}, which its flow does not declare (declared: {known})"
+            )
         if given.count(key) > 1:
             raise FunctionError(f"function {name!r} answered output {key!r} {given.count(key)} times")
     missing = [key for key in declared if key not in given]
     if missing:
-        raise FunctionError(f"function {name!r} did not answer output {', '.join(map(repr, missing))}, which its flow declares")
+        listed = ", ".join(map(repr, missing))
+        raise FunctionError(f"function {name!r} did not answer output {listed}, which its flow declares")
 
 
 def _made(task: Task, key: str, output: AeroOutput, work: Path) -> Made:
@@ -182,7 +171,9 @@ def _made(task: Task, key: str, output: AeroOutput, work: Path) -> Made:
     if is_link and Path(task.scratch) / "inputs" not in path.parents:
         raise FunctionError(f"{called} is the symbolic link {output.path}: answer the file itself")
     if is_folder:
-        raise FunctionError(f"{called} is the folder {output.path}: answer a file (pack a folder into one, such as a zip)")
+        raise FunctionError(
+            f"{called} is the folder {output.path}: answer a file (pack a folder into one, such as a zip)"
+        )
     if not is_file:
         what = "no regular file" if path.exists() else "a file that does not exist"
         raise FunctionError(f"{called} is {output.path}, {what}: write it before answering")

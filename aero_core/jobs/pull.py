@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,14 +37,14 @@ def pull_all(task: Task, plugins: Plugins, tell: Tell) -> Pulled:
         check, new = _fetch(task, fetch, scratch / FETCHED / str(place), plugins, tell)
         members.append(check)
         made.extend(new)
-    inputs = [_retrieve(task, wanted, scratch / INPUTS / str(place), plugins, tell)
-              for place, wanted in enumerate(task.inputs)]
+    inputs = [
+        _retrieve(task, wanted, scratch / INPUTS / str(place), plugins, tell)
+        for place, wanted in enumerate(task.inputs)
+    ]
     return Pulled(tuple(inputs), tuple(made), tuple(members))
 
 
-def _fetch(
-    task: Task, fetch: TaskFetch, folder: Path, plugins: Plugins, tell: Tell
-) -> tuple[MemberCheck, list[Made]]:
+def _fetch(task: Task, fetch: TaskFetch, folder: Path, plugins: Plugins, tell: Tell) -> tuple[MemberCheck, list[Made]]:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "content"
     target.unlink(missing_ok=True)
@@ -67,12 +66,11 @@ def _retrieve(task: Task, wanted: TaskInput, folder: Path, plugins: Plugins, tel
         if wanted.checksum is not None and artifact.checksum != wanted.checksum:
             raise StoreError(
                 f"{wanted.data}@{wanted.number} at {wanted.location.url} is damaged: its checksum is "
-                f"{artifact.checksum}, recorded is {wanted.checksum}; restore it from a backup (`aero verify` lists more)",
+                f"{artifact.checksum}, recorded is {wanted.checksum}; "
+                "restore it from a backup (`aero verify` lists more)",
                 retryable=False,
             )
-    return PulledInput(
-        wanted.parameter, str(target), wanted.number, wanted.location.url, wanted.item, wanted.shape
-    )
+    return PulledInput(wanted.parameter, str(target), wanted.number, wanted.location.url, wanted.item, wanted.shape)
 
 
 def _link(wanted: TaskInput, target: Path, plugins: Plugins) -> bool:
@@ -81,5 +79,5 @@ def _link(wanted: TaskInput, target: Path, plugins: Plugins) -> bool:
     parts = urlsplit(url or "")
     if parts.scheme != "file":
         return False
-    os.symlink(url2pathname(parts.path), target)
+    target.symlink_to(url2pathname(parts.path))
     return True

@@ -16,6 +16,7 @@ from aero_core.models.data import (
     Version,
 )
 from aero_core.models.flow import (
+    PREVIOUS,
     ArgumentSet,
     Change,
     ChangeKind,
@@ -103,6 +104,7 @@ from aero_core.models.values import (
 
 __all__ = [
     "JSON",
+    "PREVIOUS",
     "AeroOutput",
     "AlertEvent",
     "ArgumentSet",

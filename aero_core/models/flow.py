@@ -49,6 +49,10 @@ class FlowState(StrEnum):
     DISABLED = "disabled"
 
 
+#: The parameter by which a function asks for what its flow made last; no input, and no trigger.
+PREVIOUS = "previous"
+
+
 @frozen
 class Input:
     """One data that a flow reads.

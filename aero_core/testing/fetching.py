@@ -17,7 +17,7 @@ Example:
     ```
 """
 
-# ruff: noqa: D102 - the name of a test says what it asks for
+
 
 from __future__ import annotations
 

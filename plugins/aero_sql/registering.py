@@ -304,17 +304,25 @@ class _Registrar:
                 updated_at=self._now,
             )
         )
-        self._connection.execute(
-            sa.update(t.run)
-            .where(t.run.c.flow_id == flow_id, t.run.c.state == RunState.QUEUED.value)
-            .values(host=source_host(spec), endpoint=spec.endpoint or "")
-        )
+        if kind is ChangeKind.CHANGED:
+            # What failed for good may go well now: it is tried again, also where a change asks for no rerun.
+            self._connection.execute(
+                sa.update(t.consumed).where(t.consumed.c.flow_id == flow_id).values(attempted=None)
+            )
+        self._keep_queued(flow_id, spec)
         write_parts(self._connection, flow_id, old, spec, self._pending(spec, kind, revision))
         flow = flow_by_id(self._connection, flow_id)
         if kind is not ChangeKind.UPDATED:
             write_revision(self._connection, flow, self._registration.agent, self._now)
         record_flow(self._connection, "registered", flow, self._now)
         return Change(kind, spec.name, fields, flow_id)
+
+    def _keep_queued(self, flow_id: str, spec: FlowSpec) -> None:
+        """Let queued runs know where they are to run; those whose argument set is gone have nothing to run."""
+        queued = sa.update(t.run).where(t.run.c.flow_id == flow_id, t.run.c.state == RunState.QUEUED.value)
+        gone = t.run.c.argument_set.not_in([arguments.key for arguments in spec.argument_sets])
+        self._connection.execute(queued.where(gone).values(state=RunState.CANCELLED.value, ended_at=self._now))
+        self._connection.execute(queued.values(host=source_host(spec), endpoint=spec.endpoint or ""))
 
     def _ticks(
         self, flow_id: str, old: Flow | None, spec: FlowSpec, kind: ChangeKind

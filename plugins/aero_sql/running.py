@@ -13,6 +13,7 @@ from aero_core.catalog import Beat
 from aero_core.converter import unstructure
 from aero_core.errors import NotFound, RegistrationError, StaleRun
 from aero_core.models import (
+    PREVIOUS,
     ArgumentSet,
     Cause,
     CauseKind,
@@ -20,6 +21,8 @@ from aero_core.models import (
     Flow,
     FlowState,
     Holder,
+    Input,
+    InputShape,
     Limits,
     Run,
     RunState,
@@ -182,18 +185,19 @@ class Running(Base):
     def _fix_inputs(self, connection: sa.Connection, row: sa.Row[Any], flow: Flow) -> tuple[Version, ...]:
         """Save which versions the run reads: from now on they are the same, whatever comes."""
         connection.execute(sa.delete(t.run_used).where(t.run_used.c.run_id == row.id))
-        found: list[Version] = []
-        for place, given in enumerate(flow.spec.inputs):
+        reads: list[tuple[Input, Version]] = []
+        for given in flow.spec.inputs:
             if given.version is None:
-                version = version_of(connection.execute(_LATEST, {"data": given.data_id}).one())
+                found = connection.execute(_LATEST, {"data": given.data_id}).one()
             else:
-                wanted = {"data": given.data_id, "number": given.version}
-                version = version_of(connection.execute(_NUMBERED, wanted).one())
-            found.append(version)
+                found = connection.execute(_NUMBERED, {"data": given.data_id, "number": given.version}).one()
+            reads.append((given, version_of(found)))
+        reads += _previous(connection, row.argument_set, flow)
+        for place, (given, version) in enumerate(reads):
             key = {"run_id": row.id, "position": place, "parameter": given.parameter, "item": given.item}
             value = {"shape": given.shape.value, "data_id": given.data_id, "number": version.number}
             connection.execute(sa.insert(t.run_used), {**key, **value})
-        return tuple(found)
+        return tuple(version for _, version in reads)
 
     def _complete(
         self,
@@ -335,6 +339,21 @@ def _may_begin(connection: sa.Connection, row: sa.Row[Any], flow: Flow) -> bool:
 
 def _full(counts: dict[str, int], limit: int | None) -> list[str]:
     return [] if limit is None else sorted(name for name, runs in counts.items() if name and runs >= limit)
+
+
+def _previous(connection: sa.Connection, argument_set: str, flow: Flow) -> list[tuple[Input, Version]]:
+    """What the flow made last, for a function that asks for it; nothing at first."""
+    function, outputs = flow.spec.function, flow.spec.outputs
+    if function is None or PREVIOUS not in function.parameters:
+        return []
+    reads = []
+    for output in outputs:
+        row = connection.execute(_MEMBER_LATEST, {"data": output.data_id, "member": argument_set}).one_or_none()
+        if row is not None:
+            one = len(outputs) == 1
+            shape, item = (InputShape.ONE, "") if one else (InputShape.DICT, output.key)
+            reads.append((Input(PREVIOUS, output.data, output.data_id, item, shape), version_of(row)))
+    return reads
 
 
 def _numbered(connection: sa.Connection, used: Used) -> Version:

@@ -38,7 +38,7 @@ def measure(folder: Path, sizes: Sizes) -> Iterator[Figure]:
         with api.open(flows) as aero:
             aero.apply(flows)
             with aero.engine() as engine:
-                engine.run_to_rest()
+                _check(engine.run_to_rest())
                 yield from _no_op(aero, engine, sizes)
                 yield from _poll(aero, engine, sizes, url)
                 yield from _dependent(aero, engine, sizes, folder / "raw.txt")
@@ -46,8 +46,12 @@ def measure(folder: Path, sizes: Sizes) -> Iterator[Figure]:
 
 def _again(aero: api.Aero, engine: Engine, flow: str) -> list[Run]:
     aero.catalog.queue(flow, Cause(CauseKind.ASKED), "bench")
-    ended = engine.run_to_rest()
-    assert all(run.state in (RunState.SUCCEEDED, RunState.UNCHANGED) for run in ended), ended
+    return _check(engine.run_to_rest())
+
+
+def _check(ended: list[Run]) -> list[Run]:
+    failed = [(run.flow, run.error) for run in ended if run.state not in (RunState.SUCCEEDED, RunState.UNCHANGED)]
+    assert not failed, failed
     return ended
 
 

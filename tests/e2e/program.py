@@ -50,11 +50,7 @@ class Project:
 
     def environment(self, **more: str) -> dict[str, str]:
         """What `aero` sees of the environment: nothing that the person who tests has set for it."""
-        kept = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith("AERO_") and key not in _COLOURS
-        }
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("AERO_") and key not in _COLOURS}
         kept |= {"HOME": str(self.home), "XDG_CONFIG_HOME": str(self.home / ".config")}
         kept["PATH"] = os.pathsep.join([str(AERO.parent), os.environ["PATH"]])
         return kept | {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color", **more}
@@ -97,9 +93,7 @@ class Project:
         assert isinstance(found, list)
         return found
 
-    def refuses(
-        self, *arguments: str | Path, code: int = 2, env: Mapping[str, str] | None = None
-    ) -> str:
+    def refuses(self, *arguments: str | Path, code: int = 2, env: Mapping[str, str] | None = None) -> str:
         """Run `aero`, which must do nothing but say in one line what is wrong."""
         done = self.aero(*arguments, code=code, env=env)
         assert done.out == ""

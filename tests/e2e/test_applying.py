@@ -68,9 +68,7 @@ def test_init_writes_what_runs_as_it_says(project: Project) -> None:
     done = project.call(again)
     assert "made by flow  lines" in done.out, (again, done.err)
     said = project.refuses("init", "my flows")
-    assert said == (
-        "my flows/aero.toml is there already: name another folder, or edit what is there"
-    )
+    assert said == ("my flows/aero.toml is there already: name another folder, or edit what is there")
 
 
 def test_init_in_a_folder_of_any_name(project: Project) -> None:
@@ -100,7 +98,9 @@ def test_a_dry_run_leaves_a_used_project_as_it_is(two: Project) -> None:
 def test_what_changed_is_told_and_only_content_makes_revisions(two: Project) -> None:
     two.aero("run", "flows.py")
     edit(two, "flows.py", 'every="1d"', 'every="2d", tags=["daily"]')
-    edit(two, "flows.py", "\n\n@analysis(inputs=[notes])\ndef loud", "\n# another\n\n@analysis(inputs=[notes])\ndef loud")
+    edit(
+        two, "flows.py", "\n\n@analysis(inputs=[notes])\ndef loud", "\n# another\n\n@analysis(inputs=[notes])\ndef loud"
+    )
     assert plan(two, "--dry-run") == {
         "notes": ("updated", ["every", "tags"]),
         "loud": ("unchanged", []),
@@ -215,9 +215,7 @@ def test_registering_from_a_program_ends_in_the_same_records(two: Project, tmp_p
     for name in ("notes", "loud"):
         assert runs[name].keys() == others[name].keys()
         assert runs[name]["cause"] == others[name]["cause"]
-        assert [step["name"] for step in runs[name]["steps"]] == [
-            step["name"] for step in others[name]["steps"]
-        ]
+        assert [step["name"] for step in runs[name]["steps"]] == [step["name"] for step in others[name]["steps"]]
     assert "loud ANY active 1 api" in program.out("list", "flow")
     edit(program, "program.py", 'if __name__ == "__main__":', "if True:")
     edit(program, "program.py", ".upper()", ".upper() + '!'")

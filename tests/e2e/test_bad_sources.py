@@ -11,9 +11,7 @@ from tests.e2e.program import Project
 
 
 def ingest(project: Project, url: str, more: str = "") -> None:
-    project.write(
-        "flows.py", f'from aero_core import ingest\ningest("cases", url={url!r}, every="1d"{more})\n'
-    )
+    project.write("flows.py", f'from aero_core import ingest\ningest("cases", url={url!r}, every="1d"{more})\n')
 
 
 def mended(project: Project) -> None:
@@ -56,9 +54,7 @@ def test_a_server_that_is_not_there(project: Project) -> None:
     ],
     ids=["404", "limit", "length"],
 )
-def test_answers_that_cannot_be_taken(
-    project: Project, web: WebServer, reply: Reply, more: str, said: str
-) -> None:
+def test_answers_that_cannot_be_taken(project: Project, web: WebServer, reply: Reply, more: str, said: str) -> None:
     project.write("aero.toml", "[plugins.http]\nretries = 1\nbackoff = 0.01\n")
     web.publish("cases.csv", b"day\n1\n")
     url = web.script("cases.csv", *[reply] * 50)

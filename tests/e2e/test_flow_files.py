@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.program import Project
 
-FLOWS = '''\
+FLOWS = """\
     import json
     import os
     from pathlib import Path
@@ -90,7 +90,7 @@ FLOWS = '''\
     @analysis(every="1h", kwargs={"text": "tick"})
     def ticks(text):
         return write("ticks.json", text)
-'''
+"""
 
 
 @pytest.fixture(scope="module")

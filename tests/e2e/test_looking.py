@@ -118,10 +118,7 @@ def test_get_as_of_a_time(ran: Project) -> None:
     got = ran.aero("get", "notes", "--as-of", first["available_at"], "-o", "-")
     assert got.out == "one\ntwo\n"
     line = ran.refuses("get", "notes", "--as-of", "2020-01-01", "-o", "-", code=3)
-    assert line == (
-        "data 'notes' has no version as of 2020-01-01T00:00:00+00:00: "
-        "`aero versions notes` lists them"
-    )
+    assert line == ("data 'notes' has no version as of 2020-01-01T00:00:00+00:00: `aero versions notes` lists them")
     line = ran.refuses("get", "notes", "--as-of", "yesterday", "-o", "-")
     assert "'yesterday' is no time: expected such as 2026-03-01" in line
 
@@ -159,9 +156,7 @@ def test_why_goes_input_by_input(ran: Project) -> None:
     assert "input notes: latest @2, last used @2" in out
     (told,) = ran.json("why", "lines")
     assert told["last_run"]["state"] == "succeeded"
-    assert [(state["data"], state["latest"], state["consumed"]) for state in told["inputs"]] == [
-        ("notes", 2, 2)
-    ]
+    assert [(state["data"], state["latest"], state["consumed"]) for state in told["inputs"]] == [("notes", 2, 2)]
     assert "(every 1d)" in ran.out("why", "notes")
 
 

@@ -78,9 +78,7 @@ def test_only_and_now(counting: Project) -> None:
 
 
 @pytest.mark.parametrize("where", ["above", "away", "flag", "environment"])
-def test_the_printed_command_works_wherever_it_is_run(
-    counting: Project, tmp_path: Path, where: str
-) -> None:
+def test_the_printed_command_works_wherever_it_is_run(counting: Project, tmp_path: Path, where: str) -> None:
     caller = Project(counting.folder.parent, counting.home)
     env = {"AERO_STATE": str(tmp_path / "state")} if where == "environment" else {}
     flags: list[str] = []

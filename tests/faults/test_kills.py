@@ -24,10 +24,17 @@ LAST = "the last content"
 
 
 def _while_fetching(place: Place, program: Program) -> None:
-    place.web.script("raw.txt", Reply(cut=3, hang=True))
-    place.publish("second")
-    asked = len(place.web.requests)
-    until(lambda: len(place.web.requests) > asked + 1, "a poll that hangs")
+    place.web.script("raw.txt", Reply(cut=300_000, hang=True))
+    place.publish("second" * 100_000)
+    scratch = place.state / "scratch"
+    until(lambda: any(_size(path) > 1000 for path in scratch.rglob("fetched/*/*")), "half a download")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _in_a_function(place: Place, program: Program) -> None:
