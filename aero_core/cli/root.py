@@ -10,15 +10,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from attrs import frozen
 
-from aero_core import api
-from aero_core import config as configuration
-from aero_core.api.aero import make_plugins
 from aero_core.errors import AeroError
-from aero_core.flowfile import existing_file
+
+if TYPE_CHECKING:
+    from aero_core import api
 
 #: Exit codes beyond those of `aero_core.errors`; docs/reference/exit-codes.md lists all.
 EXIT_INTERNAL = 70
@@ -58,6 +58,10 @@ class Settings:
 
     def open(self, flow_file: str | None = None) -> api.Aero:
         """The project that the flags, or the flow file, or the working folder lead to."""
+        # Help and completion need no engine: what runs flows is imported by who opens a project.
+        from aero_core import api
+        from aero_core.flowfile import existing_file
+
         if flow_file is not None:
             # Before a state folder is made beside a file that is not there.
             existing_file(Path(flow_file), flow_file)
@@ -68,12 +72,10 @@ class LazyGroup(click.Group):
     """Knows its commands' names and help without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names."""
         """The names of all commands, but for those of site modules."""
         return [*_COMMANDS, *(point.name for point in _points())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, imported now."""
         """A command by name, imported now."""
         if cmd_name in _COMMANDS:
             module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
@@ -97,7 +99,6 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands in the help."""
         """List commands with their lines of help, from the table above."""
         rows = [(name, line) for name, (_, line) in _COMMANDS.items()]
         rows += [(point.name, f"(from {point.dist.name if point.dist else point.value})") for point in _points()]
@@ -107,6 +108,9 @@ class LazyGroup(click.Group):
 
 def _from_site_modules(ctx: click.Context, name: str) -> click.Command | None:
     """Site adapters are asked only for commands that nobody else has, and only within a project."""
+    from aero_core import config as configuration
+    from aero_core.api.aero import make_plugins
+
     flags = ctx.params
     try:
         config = configuration.load(None, flags.get("state"), flags.get("profile"))

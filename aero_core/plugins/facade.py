@@ -73,6 +73,27 @@ class Plugins(Registry):
                 return answer
         return None
 
+    def login(self, audience: str | None) -> Identity | None:
+        """Log a person in by the first authenticator that can."""
+        return self._authenticate(lambda name: self._ask(hookspecs.aero_login, name)(audience), "aero_login")
+
+    def logout(self) -> None:
+        """Let every plugin revoke and remove its tokens."""
+        for name in self._having("aero_logout"):
+            self._ask(hookspecs.aero_logout, name)()
+
+    def login_start(self, return_url: str) -> str | None:
+        """The URL that a browser is sent to for signing in."""
+        return self._authenticate(
+            lambda name: self._ask(hookspecs.aero_login_start, name)(return_url), "aero_login_start"
+        )
+
+    def login_finish(self, request: Mapping[str, str]) -> Identity | None:
+        """Who came back from signing in."""
+        return self._authenticate(
+            lambda name: self._ask(hookspecs.aero_login_finish, name)(request), "aero_login_finish"
+        )
+
     # Scheduling
 
     def schedule(self, flow: Flow) -> str | None:

@@ -14,6 +14,9 @@ from aero_core.models import Context, Family, Provides
 if TYPE_CHECKING:
     from aero_core.catalog import Catalog
 
+#: Engines renew their leases every 15 seconds; one that is late once must not lose its runs.
+SHORTEST_LEASE = 45.0
+
 
 @frozen
 class Settings:
@@ -44,9 +47,10 @@ class SqlPlugin:
 
     @hookimpl
     def aero_configure(self, settings: Settings, context: Context) -> None:
-        for name in ("busy_timeout", "lease"):
-            if getattr(settings, name) <= 0:
-                raise ConfigError(f"[plugins.sql] {name} is {getattr(settings, name)}: expected seconds above 0")
+        if settings.busy_timeout <= 0:
+            raise ConfigError(f"[plugins.sql] busy_timeout is {settings.busy_timeout}: expected seconds above 0")
+        if settings.lease < SHORTEST_LEASE:
+            raise ConfigError(f"[plugins.sql] lease is {settings.lease}: expected at least {SHORTEST_LEASE} seconds")
         self._settings = settings
 
     @hookimpl
