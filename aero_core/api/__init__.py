@@ -3,7 +3,7 @@
 The command line does nothing that cannot be done from here.
 """
 
-from aero_core.api.aero import Aero, open  # noqa: A004  called as `api.open`  # noqa: A004 - `api.open()` is what people write
+from aero_core.api.aero import Aero, open  # noqa: A004  `api.open()` is what people write
 from aero_core.api.lineage import LineageNode
 from aero_core.api.verify import Finding
 

@@ -17,20 +17,19 @@ import attrs
 
 from aero_core import config as configuration
 from aero_core.api.lineage import LineageNode, trace
-from aero_core.api.registering import check_parts, check_settings, moved_origin, pack_with, plan_only
+from aero_core.api.registering import check_parts, check_settings, make_plugins, moved_origin, pack_with, read_files
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
-from aero_core.config import CATALOG_FILE, Config
+from aero_core.config import Config
 from aero_core.engine import Engine, Event
 from aero_core.errors import FlowFileError, InvalidValue, NotFound, RegistrationError, StoreError
-from aero_core.flowfile import Declaration, is_collecting, load_flow_file, origin_of, specs
+from aero_core.flowfile import Declaration, is_collecting, specs
 from aero_core.models import (
     Cause,
     CauseKind,
     Change,
     ChangeKind,
-    Context,
     Data,
     Explanation,
     Flow,
@@ -42,14 +41,13 @@ from aero_core.models import (
     RunState,
     Version,
 )
-from aero_core.plugins import Plugins
 
 T = TypeVar("T")
 
 _PINNED = re.compile(r"(?P<data>[^@]+)@(?P<wanted>.*)")
 
 
-def open(  # noqa: A001  called as `api.open`  # noqa: A001 - `api.open()` is what people write
+def open(  # noqa: A001  `api.open()` is what people write
     path: str | os.PathLike[str] | None = None,
     profile: str | None = None,
     state: str | os.PathLike[str] | None = None,
@@ -373,60 +371,6 @@ class _EngineContext(AbstractContextManager[Engine]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._engine.close()
-
-
-def plan(
-    files: Sequence[str | os.PathLike[str]],
-    state: Path | None = None,
-    profile: str | None = None,
-    adopt: str | None = None,
-) -> tuple[Change, ...]:
-    """What `Aero.apply` would do, without doing it: nothing is written, not even a state folder."""
-    config = configuration.load(Path(files[0]).absolute(), state, profile)
-    plugins = make_plugins(config)
-    try:
-        check_settings(plugins)
-        made, origins = read_files(config, plugins, files, dry_run=True)
-        check_parts(made, config, plugins)
-        registration = Registration(made, config.project, origins, dry_run=True, adopt=adopt)
-        if config.profile.catalog or (config.state / CATALOG_FILE).exists():
-            return plan_only(plugins, config.catalog_url, registration, config.root)
-        with tempfile.TemporaryDirectory(prefix="aero-") as folder:
-            return plan_only(plugins, f"sqlite:///{folder}/{CATALOG_FILE}", registration, config.root)
-    finally:
-        plugins.close()
-
-
-def make_plugins(config: Config) -> Plugins:
-    """The profile's plugins on the engine's side."""
-    context = Context(side="engine", profile=config.profile_name, state=str(config.state))
-    return Plugins(config.plugins, context, config.profile.authenticators)
-
-
-def read_files(
-    config: Config, plugins: Plugins, files: Sequence[str | os.PathLike[str]], dry_run: bool = False
-) -> tuple[tuple[FlowSpec, ...], tuple[str, ...]]:
-    """What flow files declare, and their origins."""
-    profile = config.profile
-    made: list[FlowSpec] = []
-    origins: list[str] = []
-    for file in files:
-        loaded = load_flow_file(Path(file))
-        origin = origin_of(loaded.path, config.root)
-        origins.append(origin)
-        made += specs(
-            loaded.declarations,
-            pack_with(config, plugins, dry_run),
-            folder=loaded.folder,
-            origin=origin,
-            project=config.project,
-            namespace=profile.namespace,
-            store=profile.store,
-            executor=profile.executor,
-        )
-    if profile.endpoint is not None:
-        made = [attrs.evolve(spec, endpoint=spec.endpoint or profile.endpoint) for spec in made]
-    return tuple(made), tuple(origins)
 
 
 def parse_time(text: str) -> datetime:

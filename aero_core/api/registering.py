@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
 
+from aero_core import config as configuration
 from aero_core.bundle import describe, pack
 from aero_core.catalog import Catalog
-from aero_core.config import CODE_STORE, Config
+from aero_core.config import CATALOG_FILE, CODE_STORE, Config
 from aero_core.errors import ConfigError, PluginError, RegistrationError
-from aero_core.flowfile import Code
-from aero_core.models import Artifact, Change, Family, FlowSpec, FlowState, Function, Registration
+from aero_core.flowfile import Code, load_flow_file, origin_of, specs
+from aero_core.models import Artifact, Change, Context, Family, FlowSpec, FlowState, Function, Registration
 from aero_core.plugins import Plugins, scheme_of
 
 
@@ -132,3 +134,57 @@ def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> st
             if all(change.fields == ("file",) for change in changes):
                 return origin
     return None
+
+
+def plan(
+    files: Sequence[str | os.PathLike[str]],
+    state: Path | None = None,
+    profile: str | None = None,
+    adopt: str | None = None,
+) -> tuple[Change, ...]:
+    """What `Aero.apply` would do, without doing it: nothing is written, not even a state folder."""
+    config = configuration.load(Path(files[0]).absolute(), state, profile)
+    plugins = make_plugins(config)
+    try:
+        check_settings(plugins)
+        made, origins = read_files(config, plugins, files, dry_run=True)
+        check_parts(made, config, plugins)
+        registration = Registration(made, config.project, origins, dry_run=True, adopt=adopt)
+        if config.profile.catalog or (config.state / CATALOG_FILE).exists():
+            return plan_only(plugins, config.catalog_url, registration, config.root)
+        with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+            return plan_only(plugins, f"sqlite:///{folder}/{CATALOG_FILE}", registration, config.root)
+    finally:
+        plugins.close()
+
+
+def make_plugins(config: Config) -> Plugins:
+    """The profile's plugins on the engine's side."""
+    context = Context(side="engine", profile=config.profile_name, state=str(config.state))
+    return Plugins(config.plugins, context, config.profile.authenticators)
+
+
+def read_files(
+    config: Config, plugins: Plugins, files: Sequence[str | os.PathLike[str]], dry_run: bool = False
+) -> tuple[tuple[FlowSpec, ...], tuple[str, ...]]:
+    """What flow files declare, and their origins."""
+    profile = config.profile
+    made: list[FlowSpec] = []
+    origins: list[str] = []
+    for file in files:
+        loaded = load_flow_file(Path(file))
+        origin = origin_of(loaded.path, config.root)
+        origins.append(origin)
+        made += specs(
+            loaded.declarations,
+            pack_with(config, plugins, dry_run),
+            folder=loaded.folder,
+            origin=origin,
+            project=config.project,
+            namespace=profile.namespace,
+            store=profile.store,
+            executor=profile.executor,
+        )
+    if profile.endpoint is not None:
+        made = [attrs.evolve(spec, endpoint=spec.endpoint or profile.endpoint) for spec in made]
+    return tuple(made), tuple(origins)

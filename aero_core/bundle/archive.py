@@ -132,7 +132,5 @@ def _inside(name: str, archive: Path) -> Path:
 def _hex(bundle_id: str) -> str:
     match = _ID.fullmatch(bundle_id)
     if match is None:
-        raise StoreError(
-            f"{bundle_id!r} is no bundle's id: expected sha256:<64 hex digits>", retryable=False
-        )
+        raise StoreError(f"{bundle_id!r} is no bundle's id: expected sha256:<64 hex digits>", retryable=False)
     return match[1]

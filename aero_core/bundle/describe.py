@@ -72,9 +72,7 @@ def source_path(function: FunctionType) -> Path | None:
     return path.resolve() if path.is_file() else None
 
 
-def describe(
-    function: Callable[..., Any], folder: Path | None = None, code: Sequence[str | Path] = ()
-) -> Description:
+def describe(function: Callable[..., Any], folder: Path | None = None, code: Sequence[str | Path] = ()) -> Description:
     """Find out what a function's code is made of.
 
     Args:
@@ -96,8 +94,7 @@ def describe(
     local = LocalFiles(folder or _root(path))
     if not path.is_relative_to(local.folder) or "site-packages" in path.parts:
         raise FlowFileError(
-            f"{inner.__name__} is defined in {path}, outside of {local.folder}: "
-            "call it from a function there"
+            f"{inner.__name__} is defined in {path}, outside of {local.folder}: call it from a function there"
         )
     entry = path.relative_to(local.folder).as_posix()
     source = local.source(entry)
@@ -116,13 +113,10 @@ def describe(
 def _check_definitions(function: FunctionType, path: Path, lines: list[int]) -> None:
     name = function.__name__
     if not lines:
-        raise FlowFileError(
-            f"{path} has no function {name!r} at its top: define it there with def, under that name"
-        )
+        raise FlowFileError(f"{path} has no function {name!r} at its top: define it there with def, under that name")
     if len(lines) > 1:
         raise FlowFileError(
-            f"{path} defines {name!r} more than once, in lines {', '.join(map(str, lines))}: "
-            "give each its own name"
+            f"{path} defines {name!r} more than once, in lines {', '.join(map(str, lines))}: give each its own name"
         )
 
 
@@ -146,9 +140,7 @@ def _named(local: LocalFiles, code: Sequence[str | Path]) -> dict[str, bytes]:
     for item in code:
         path = Path(os.path.normpath(local.folder / item))
         if not path.is_relative_to(local.folder):
-            raise FlowFileError(
-                f"code names {str(item)!r}, which is outside of {local.folder}: put a copy there"
-            )
+            raise FlowFileError(f"code names {str(item)!r}, which is outside of {local.folder}: put a copy there")
         if not path.is_file():
             problem = "is a folder: name its files" if path.is_dir() else "is not there"
             raise FlowFileError(f"code names {str(item)!r}, but {path} {problem}")

@@ -31,9 +31,7 @@ def importing() -> bool:
 
 
 @contextmanager
-def loaded(
-    archive: Path, bundle_id: str, cache: Path, entry: str, function: str
-) -> Iterator[Callable[..., Any]]:
+def loaded(archive: Path, bundle_id: str, cache: Path, entry: str, function: str) -> Iterator[Callable[..., Any]]:
     """Load a function from its bundle, for as long as the `with` block lasts.
 
     The whole file is imported, its declarations of flows being inert, with the bundle's folder

@@ -35,8 +35,7 @@ class LocalFiles:
             try:
                 if not path.resolve().is_relative_to(self.folder):
                     raise FlowFileError(
-                        f"{path} leads out of {self.folder}: code travels with its folder only, "
-                        "put a copy there"
+                        f"{path} leads out of {self.folder}: code travels with its folder only, put a copy there"
                     )
                 self._bytes[name] = path.read_bytes()
             except OSError as error:
@@ -121,9 +120,7 @@ class LocalFiles:
             elif not (self.folder / place).is_dir():
                 break
         if found and parts[0] in sys.stdlib_module_names:
-            raise FlowFileError(
-                f"{self.folder / found[0]} is named like Python's own {parts[0]!r}: rename it"
-            )
+            raise FlowFileError(f"{self.folder / found[0]} is named like Python's own {parts[0]!r}: rename it")
         yield from found
 
 

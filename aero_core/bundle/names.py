@@ -70,9 +70,7 @@ def _free(node: ast.AST, local: frozenset[str], left_out: Collection[int]) -> It
             yield from _free(child, local, left_out)
 
 
-def _free_of_function(
-    node: _Function, local: frozenset[str], left_out: Collection[int]
-) -> Iterator[str]:
+def _free_of_function(node: _Function, local: frozenset[str], left_out: Collection[int]) -> Iterator[str]:
     body = node.body if isinstance(node.body, list) else [node.body]
     given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     given += [part for part in (node.args.vararg, node.args.kwarg) if part is not None]

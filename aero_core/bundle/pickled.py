@@ -20,9 +20,7 @@ PICKLE_NAME = "function.pkl"
 SOURCE_NAME = "function.py"
 
 
-def describe_pickled(
-    function: Callable[..., Any], inner: FunctionType
-) -> tuple[str, str, dict[str, bytes]]:
+def describe_pickled(function: Callable[..., Any], inner: FunctionType) -> tuple[str, str, dict[str, bytes]]:
     """Pickle a function of a notebook.
 
     Returns:
@@ -104,9 +102,7 @@ def _members(kind: type) -> list[tuple[str, object]]:
     found = []
     for name, value in sorted(vars(kind).items()):
         inner = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
-        written = isinstance(inner, FunctionType) and inner.__qualname__.startswith(
-            kind.__qualname__
-        )
+        written = isinstance(inner, FunctionType) and inner.__qualname__.startswith(kind.__qualname__)
         if written or not (name.startswith("__") and name.endswith("__")):
             found.append((name, inner))
     return found

@@ -71,9 +71,7 @@ class SourceFile:
         self._tokens = list(_tokens(text, self._lines))
         self._starts = [start for start, _, _ in self._tokens]
         declaring = _declaring_names(self.tree)
-        self._cut = {
-            id(found) for node in ast.walk(self.tree) for found in _declarations(node, declaring)
-        }
+        self._cut = {id(found) for node in ast.walk(self.tree) for found in _declarations(node, declaring)}
         self._statements = [part for node in self.tree.body for part in self._split(node)]
 
     def definitions(self, name: str) -> list[int]:
@@ -146,9 +144,7 @@ class SourceFile:
         kept = [text for text in kept if text != "@"]
         return "\n".join([*kept, self._between(*self._span(node), cuts)])
 
-    def _between(
-        self, start: _Position, end: _Position, cuts: Iterable[tuple[_Position, _Position]]
-    ) -> str:
+    def _between(self, start: _Position, end: _Position, cuts: Iterable[tuple[_Position, _Position]]) -> str:
         texts = []
         for begin, stop, text in self._tokens[bisect_left(self._starts, start) :]:
             if begin >= end:

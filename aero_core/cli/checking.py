@@ -12,7 +12,7 @@ import click
 from attrs import frozen
 
 from aero_core import config as configuration
-from aero_core.api.aero import make_plugins
+from aero_core.api.registering import make_plugins
 from aero_core.cli.output import emit, format_option, size_of
 from aero_core.cli.root import Settings
 from aero_core.config import Config

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from aero_core.converter import unstructure
+from aero_core.models import Generated
 
 T = TypeVar("T")
 
@@ -136,3 +137,8 @@ def took(seconds: float) -> str:
 def pairs_of(mapping: Mapping[str, object]) -> str:
     """A mapping as `name=value` words."""
     return " ".join(f"{key}={value}" for key, value in mapping.items())
+
+
+def versions_of(generated: Iterable[Generated]) -> str:
+    """What a run made, as `data@number` words."""
+    return ", ".join(f"{g.data}@{g.number}" + (" (as before)" if g.confirmed else "") for g in generated)

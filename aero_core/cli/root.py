@@ -31,7 +31,7 @@ _COMMANDS = {
     "apply": ("running:apply", "Register a flow file's flows; --dry-run shows the plan."),
     "run": ("running:run", "Register a flow file's flows, take what is due once, and follow triggers to rest."),
     "up": ("running:up", "As run, and stay: timers and triggers, until Ctrl-C."),
-    "list": ("looking:list_", "List data, flows, runs, provenance or functions."),
+    "list": ("listing:list_", "List data, flows, runs, provenance or functions."),
     "show": ("looking:show", "Show one data, flow or run in full."),
     "versions": ("looking:versions", "List the versions of a data."),
     "get": ("looking:get", "Write a version's bytes into a file."),
@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
 def _from_site_modules(ctx: click.Context, name: str) -> click.Command | None:
     """Site adapters are asked only for commands that nobody else has, and only within a project."""
     from aero_core import config as configuration
-    from aero_core.api.aero import make_plugins
+    from aero_core.api.registering import make_plugins
 
     flags = ctx.params
     try:

@@ -15,7 +15,7 @@ import click
 
 from aero_core import api
 from aero_core import config as configuration
-from aero_core.api.aero import plan
+from aero_core.api.registering import plan
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings

@@ -32,9 +32,7 @@ def check_url(url: object) -> str:
     if not _SCHEME.match(url):
         raise InvalidValue(f"url is {_shown(url)}, without a scheme: for a file {_PATH_ADVICE}")
     if _CONTROL.search(url):
-        raise InvalidValue(
-            f"url is {_shown(url)}: expected no blanks or control characters, write %20 for a blank"
-        )
+        raise InvalidValue(f"url is {_shown(url)}: expected no blanks or control characters, write %20 for a blank")
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -48,9 +46,7 @@ def check_url(url: object) -> str:
         )
     if parts.scheme in _HOSTED and not parts.hostname:
         raise InvalidValue(f"url is {_shown(url)}, without a host")
-    if parts.scheme == "file" and (
-        parts.hostname not in (None, "localhost") or not parts.path.startswith("/")
-    ):
+    if parts.scheme == "file" and (parts.hostname not in (None, "localhost") or not parts.path.startswith("/")):
         raise InvalidValue(f"url is {_shown(url)}, no path on this machine: {_PATH_ADVICE}")
     return url
 
@@ -86,9 +82,7 @@ def parse_kwargs(kwargs: object) -> dict[str, JSON]:
     if kwargs is None:
         return {}
     if not isinstance(kwargs, Mapping):
-        raise InvalidValue(
-            f"kwargs is {_shown(kwargs)}: expected a mapping of parameters to values"
-        )
+        raise InvalidValue(f"kwargs is {_shown(kwargs)}: expected a mapping of parameters to values")
     found: dict[str, JSON] = plain_json(kwargs, "kwargs")
     return found
 

@@ -143,9 +143,7 @@ class Declaration:
         return ", ".join(part for part in told[: 3 if made else 2] if part) + ">"
 
     def _refuse_unfinished(self) -> NoReturn:
-        raise FlowFileError(
-            f"{self.word}(...) has no name here: put it over a function, or give name="
-        )
+        raise FlowFileError(f"{self.word}(...) has no name here: put it over a function, or give name=")
 
 
 def _named_outputs(drafts: tuple[Draft, ...]) -> Mapping[str, str]:

@@ -43,9 +43,7 @@ class Signature:
         parameters = list(inspect.signature(function).parameters.values())
         for part in parameters:
             if part.kind is part.POSITIONAL_ONLY:
-                raise FlowFileError(
-                    f"parameter {part.name!r} of {name} cannot be given by name: take the '/' out"
-                )
+                raise FlowFileError(f"parameter {part.name!r} of {name} cannot be given by name: take the '/' out")
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         return cls(
             function=name,
@@ -102,9 +100,7 @@ class Signature:
             FlowFileError: There is none.
         """
         if not self.names:
-            raise FlowFileError(
-                f"{self.function} has no parameter: its first one receives the raw file"
-            )
+            raise FlowFileError(f"{self.function} has no parameter: its first one receives the raw file")
         return self.names[0]
 
     def _listed(self) -> str:
@@ -126,9 +122,7 @@ def read_inputs(given: object, signature: Signature) -> tuple[Input, ...]:
     if isinstance(given, (Declaration, DataRef, Data, str)):
         given = [given]
     if not isinstance(given, Sequence):
-        raise InvalidValue(
-            f"inputs is {given!r}: expected a list of data, or a mapping of parameters to data"
-        )
+        raise InvalidValue(f"inputs is {given!r}: expected a list of data, or a mapping of parameters to data")
     found: dict[str, Input] = {}
     for value in given:
         ref = data_ref(value)
@@ -176,16 +170,11 @@ def data_ref(value: object) -> DataRef:
         return DataRef(value.id)
     if not isinstance(value, str):
         shown = getattr(value, "__name__", None) or repr(value)
-        raise InvalidValue(
-            f"inputs has {shown}: expected a declared flow, one of its outputs, "
-            "or a data's name or id"
-        )
+        raise InvalidValue(f"inputs has {shown}: expected a declared flow, one of its outputs, or a data's name or id")
     name, version = value, None
     if match := _PINNED.fullmatch(value):
         name = match["data"]
         if not match["version"].isdecimal() or int(match["version"]) < 1:
-            raise InvalidValue(
-                f"input {value!r} is pinned to {match['version']!r}: expected a number from 1 on"
-            )
+            raise InvalidValue(f"input {value!r} is pinned to {match['version']!r}: expected a number from 1 on")
         version = int(match["version"])
     return DataRef(check_name(name, "an input's data"), version)

@@ -139,6 +139,7 @@ class Reader:
         self._state = home / "shell"
         self._state.write_text(f"cd {shlex.quote(str(folder))}\n")
         self._environment = {**os.environ, "HOME": str(home), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+        self._environment["SHELL_STATE"] = str(self._state)
         self._environment.pop("XDG_CONFIG_HOME", None)
         self._environment["PATH"] = os.pathsep.join(
             [str(_shims(home)), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
@@ -204,10 +205,8 @@ class Reader:
             assert fit(should, did), f"$ {command}\n{told}"
 
     def _start(self, command: str) -> subprocess.Popen[str]:
-        state = shlex.quote(str(self._state))
-        script = f'. {state}\n{command}\nended=$?\n{{ export -p; echo "cd $(printf %q "$PWD")"; }} > {state}\nexit $ended\n'
-        if command.startswith("set -eu"):
-            script = f'. {state}\ntrap \'{{ export -p; echo "cd $(printf %q "$PWD")"; }} > {state}\' EXIT\n{command}'
+        save = 'export -p; echo "cd $(printf %q "$PWD")"'
+        script = f'. "$SHELL_STATE"\ntrap \'{{ {save}; }} > "$SHELL_STATE"\' EXIT\n{command}'
         return subprocess.Popen(
             ["bash", "-c", script],
             stdin=subprocess.DEVNULL,

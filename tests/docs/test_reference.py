@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 
 import attrs
 import click
@@ -83,29 +85,51 @@ def test_every_exit_code_is_documented_with_its_errors() -> None:
     assert {int(code) for code in rows} == codes
 
 
+def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands by their words, those in groups too."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None, f"{words} {name} is listed, but is not there"
+        yield f"{words} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{words} {name}")
+
+
 def test_every_command_is_documented() -> None:
     text = page("commands")
-    group = root.root
-    context = click.Context(group)
-    own = [name for name in group.list_commands(context) if name in root._COMMANDS]
-    assert own
-    for name in own:
-        where, _, attribute = root._COMMANDS[name][0].partition(":")
-        wanted = f"    :module: aero_core.cli.{where}\n    :command: {attribute}\n    :prog_name: aero {name}\n"
-        assert wanted in text, f"docs/reference/commands.md lacks `aero {name}`"
-    assert set(re.findall(r":prog_name: aero (\S+)", text)) == set(own)
+    assert ":module: aero_core.cli.root\n    :command: root\n    :prog_name: aero\n" in text
+    table = section(text, "# Commands").split("**Which project.**")[0]
+    for words, command in commands(root.root, "aero"):
+        assert command.help, f"{words} has no help"
+        if isinstance(command, click.Group):
+            continue
+        assert f"`{words.removeprefix('aero ')}`" in table, f"the table of commands lacks {words}"
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, f"{words} {option.name} has no help"
 
 
 def test_every_hook_has_its_heading_in_the_order_of_the_contract() -> None:
     hooks = [
-        name for name, value in vars(hookspecs).items() if inspect.isfunction(value) and name.startswith(f"{NAMESPACE}_")
+        name
+        for name, value in vars(hookspecs).items()
+        if inspect.isfunction(value) and name.startswith(f"{NAMESPACE}_")
     ]
     assert re.findall(r"^::: aero_core\.hookspecs\.(\w+)$", page("hooks"), re.MULTILINE) == hooks
 
 
 @pytest.mark.parametrize("function", [ingest, analysis])
-def test_every_argument_of_a_flow_file_is_documented(function: object) -> None:
-    assert callable(function)
+def test_a_signature_is_shown_as_it_is(function: FunctionType) -> None:
+    names = vars(importlib.import_module("aero_core.models"))
+    shown = next(b.text for b in blocks(page("flow-files")) if b.text.startswith(f"{function.__name__}(\n"))
+    call = ast.parse(shown, mode="eval").body
+    assert isinstance(call, ast.Call)
+    told = {word.arg: eval(ast.unparse(word.value), dict(names)) for word in call.keywords}
+    real = {name: part.default for name, part in inspect.signature(function).parameters.items()}
+    assert list(told.items()) == list(real.items())
+
+
+@pytest.mark.parametrize("function", [ingest, analysis])
+def test_every_argument_of_a_flow_file_is_documented(function: FunctionType) -> None:
     text = section(page("flow-files"), f"## `{function.__name__}`")
     for name in inspect.signature(function).parameters:
         assert re.search(rf"^\|[^|]*`{name}`[^|]*\|", text, re.MULTILINE), f"{function.__name__} lacks {name}"

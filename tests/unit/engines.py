@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import attrs
 
-from aero_core.api.aero import make_plugins
+from aero_core.api.registering import make_plugins
 from aero_core.config import Config, LimitSettings, Profile, Selection, Store, make_state
 from aero_core.engine import Engine, Event, EventKind
 from aero_core.models import (

@@ -129,9 +129,7 @@ def test_no_zip(tmp_path: Path) -> None:
     assert names(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil", "C:/evil", "a/.."]
-)
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil", "C:/evil", "a/.."])
 def test_names_that_lead_outside(tmp_path: Path, name: str) -> None:
     path, bundle_id = zip_of(tmp_path / "b.zip", {"flows.py": b"", name: b"evil"})
     with pytest.raises(StoreError) as caught:
@@ -159,6 +157,4 @@ def test_links_in_an_archive_are_plain_files(tmp_path: Path) -> None:
 def test_ids_that_are_none(tmp_path: Path, bundle_id: str) -> None:
     with pytest.raises(StoreError) as caught:
         unpack(tmp_path / "b.zip", bundle_id, tmp_path)
-    assert str(caught.value) == (
-        f"{bundle_id!r} is no bundle's id: expected sha256:<64 hex digits>"
-    )
+    assert str(caught.value) == (f"{bundle_id!r} is no bundle's id: expected sha256:<64 hex digits>")

@@ -132,9 +132,7 @@ UNCHANGED = {
     "a further docstring-like text": edit("FACTOR = 3", '"""The factor."""\nFACTOR = 3'),
     "the main block": edit('print(rt("x"))', 'print(rt("y"))'),
     "declarations in a loop": edit('name=f"rt_{plant}"', 'name=f"r_{plant}"'),
-    "one more declaration": edit(
-        "if __name__", 'analysis(rt, name="z", inputs=[raw])\nif __name__'
-    ),
+    "one more declaration": edit("if __name__", 'analysis(rt, name="z", inputs=[raw])\nif __name__'),
     "what the loop goes over": edit('PLANTS = ["a", "b"]', 'PLANTS = ["a", "b", "c"]'),
     "an unused local module": edit("X = 1", "X = 2", "unused.py"),
     "a module of a used package that is not imported": edit("pass", "1", "lib/alone.py"),
@@ -152,9 +150,7 @@ CHANGED = {
     "blanks in a text": edit('"""Estimate."""', '"""Estimate. """'),
     "a function that it uses": edit("value * FACTOR", "value + FACTOR"),
     "a constant used by a function that it uses": edit("FACTOR = 3", "FACTOR = 4"),
-    "an import that it uses": edit(
-        "from pathlib import Path", "from pathlib import PurePath as Path"
-    ),
+    "an import that it uses": edit("from pathlib import Path", "from pathlib import PurePath as Path"),
     "a statement that binds no name": edit('TABLE["x"] = 1', 'TABLE["x"] = 2'),
     "a call at the top": edit('TABLE["x"] = 1', 'TABLE["x"] = 1\nTABLE.clear()'),
     "an attribute set at the top": edit('TABLE["x"] = 1', 'TABLE["x"] = 1\nPath.x = 1'),
@@ -295,29 +291,21 @@ def test_declarations_do_not_count_however_they_are_written(tmp_path: Path, decl
         ("é, X = 1, 1; Y = 1\ndef f(): return Y", "é, X = 1, 1; Y = 2\ndef f(): return Y", False),
     ],
 )
-def test_which_names_a_function_uses(
-    tmp_path: Path, first: str, second: str | None, same: bool
-) -> None:
+def test_which_names_a_function_uses(tmp_path: Path, first: str, second: str | None, same: bool) -> None:
     if second is None:
         second = first.replace("X = 1", "X = 2").replace("return g\n@d", "return g or g\n@d")
     assert (digest_of(tmp_path, first) == digest_of(tmp_path, second)) is same
 
 
 def test_its_own_decorators_do_not_count_and_a_helpers_do(tmp_path: Path) -> None:
-    text = (
-        "import functools\n@functools.{}\ndef g(): return 1\n@functools.{}\ndef f(): return g()\n"
-    )
+    text = "import functools\n@functools.{}\ndef g(): return 1\n@functools.{}\ndef f(): return g()\n"
     plain = digest_of(tmp_path, text.format("cache", "cache"))
     assert digest_of(tmp_path, text.format("cache", "lru_cache")) == plain
     assert digest_of(tmp_path, text.format("lru_cache", "cache")) != plain
 
 
 def test_a_declared_helpers_declaration_does_not_count(tmp_path: Path) -> None:
-    text = (
-        "from aero_core import analysis\n"
-        "@analysis(every='{}')\ndef g(): return {}\n"
-        "@analysis\ndef f(): return g()\n"
-    )
+    text = "from aero_core import analysis\n@analysis(every='{}')\ndef g(): return {}\n@analysis\ndef f(): return g()\n"
     plain = digest_of(tmp_path, text.format("1d", 1))
     assert digest_of(tmp_path, text.format("2d", 1)) == plain
     assert digest_of(tmp_path, text.format("1d", 2)) != plain
@@ -325,12 +313,8 @@ def test_a_declared_helpers_declaration_does_not_count(tmp_path: Path) -> None:
 
 def test_a_digest_is_what_it_was_in_earlier_releases(tmp_path: Path) -> None:
     """A new digest of old code would make a new revision of every flow there is."""
-    text = (
-        'X = 2\n\n\ndef f(a, b=f"{X!r:>{X}}"):  # why\n    if a:\n        return X\n    return b\n'
-    )
-    assert digest_of(tmp_path, text) == (
-        "sha256:adfde680a929de23663e3eb3718484938c9ea4d17a9abf44b62a2b5244c41850"
-    )
+    text = 'X = 2\n\n\ndef f(a, b=f"{X!r:>{X}}"):  # why\n    if a:\n        return X\n    return b\n'
+    assert digest_of(tmp_path, text) == ("sha256:adfde680a929de23663e3eb3718484938c9ea4d17a9abf44b62a2b5244c41850")
 
 
 class TestRefusals:
@@ -341,9 +325,7 @@ class TestRefusals:
         return str(caught.value)
 
     def test_lambda(self) -> None:
-        assert self.refused(lambda: 0) == (
-            "it cannot run a lambda: define it with def at the top of the file"
-        )
+        assert self.refused(lambda: 0) == ("it cannot run a lambda: define it with def at the top of the file")
 
     def test_inner_function(self) -> None:
         def inner() -> None: ...
@@ -356,8 +338,7 @@ class TestRefusals:
     def test_builtin_class_and_other(self) -> None:
         fix = "define it with def at the top of the file"
         assert self.refused(len) == (
-            "it needs a Python function, not builtin_function_or_method "
-            f"<built-in function len>: {fix}"
+            f"it needs a Python function, not builtin_function_or_method <built-in function len>: {fix}"
         )
         assert self.refused(Path) == f"it needs a Python function, not a class: {fix}"
         assert self.refused(5) == f"it needs a Python function, not int 5: {fix}"
@@ -379,16 +360,14 @@ class TestRefusals:
     def test_two_functions_of_one_name(self, folder: Folder) -> None:
         folder.replace("def other()", "def scaled()")
         assert self.refused(folder.module().scaled, folder.path) == (
-            f"{folder.path}/flows.py defines 'scaled' more than once, in lines 19, 23: "
-            "give each its own name"
+            f"{folder.path}/flows.py defines 'scaled' more than once, in lines 19, 23: give each its own name"
         )
 
     def test_a_function_that_bears_another_name(self, folder: Folder) -> None:
         function = folder.module().other
         folder.replace("def other", "def another")
         assert self.refused(function, folder.path) == (
-            f"{folder.path}/flows.py has no function 'other' at its top: "
-            "define it there with def, under that name"
+            f"{folder.path}/flows.py has no function 'other' at its top: define it there with def, under that name"
         )
 
     @pytest.mark.parametrize(
@@ -412,8 +391,7 @@ class TestRefusals:
         (folder.path / "helper.py").symlink_to(outside)
         function = folder.module().other
         expected = (
-            f"{folder.path}/helper.py leads out of {folder.path}: "
-            "code travels with its folder only, put a copy there"
+            f"{folder.path}/helper.py leads out of {folder.path}: code travels with its folder only, put a copy there"
         )
         assert self.refused(function, folder.path) == expected
         assert self.refused(function, folder.path, code=["helper.py"]) == expected
@@ -426,13 +404,9 @@ class TestRefusals:
     def test_a_broken_local_module(self, folder: Folder) -> None:
         function = folder.module().other
         folder.write("deep.py", "def down(:\n")
-        assert self.refused(function, folder.path) == (
-            f"{folder.path}/deep.py:1: SyntaxError: invalid syntax"
-        )
+        assert self.refused(function, folder.path) == (f"{folder.path}/deep.py:1: SyntaxError: invalid syntax")
         (folder.path / "deep.py").write_bytes(b"x = '\xff'\n")
-        assert self.refused(function, folder.path) == (
-            f"{folder.path}/deep.py is not UTF-8 text: save it as UTF-8"
-        )
+        assert self.refused(function, folder.path) == (f"{folder.path}/deep.py is not UTF-8 text: save it as UTF-8")
 
     def test_a_local_module_named_like_pythons_own(self, folder: Folder) -> None:
         function = folder.module().other

@@ -97,9 +97,7 @@ def test_one_within_another(tmp_path: Path) -> None:
         assert rt.X == outer() == "one"
 
 
-def test_what_was_there_before_is_there_afterwards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_there_before_is_there_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = type(sys)("rt")
     monkeypatch.setitem(sys.modules, "rt", mine)
     found = packed(tmp_path, {"flows.py": flows("return rt.X", "import rt"), "rt.py": "X = 1"})
@@ -158,9 +156,7 @@ def test_a_function_that_is_not_there_once_imported(tmp_path: Path) -> None:
     assert str(caught.value) == "flows.py has no function 'g' once it is imported"
 
 
-@pytest.mark.parametrize(
-    "name", ["my-flows.py", "2026.flows.py", "json.py", "aero_core.py", "é.py"]
-)
+@pytest.mark.parametrize("name", ["my-flows.py", "2026.flows.py", "json.py", "aero_core.py", "é.py"])
 def test_odd_names_of_flow_files(tmp_path: Path, name: str) -> None:
     found = packed(tmp_path, {name: flows("return rt.X", "import rt"), "rt.py": "X = 1"}, name)
     with found.loaded() as function:
@@ -289,14 +285,10 @@ class TestNotebooks:
         exec("def f(): return 1", space)
         with pytest.raises(FlowFileError) as caught:
             describe(space["f"])
-        assert str(caught.value) == (
-            "the source of f is not known: define it in a file or a notebook cell"
-        )
+        assert str(caught.value) == ("the source of f is not known: define it in a file or a notebook cell")
 
     def test_with_a_value_that_cannot_travel(self) -> None:
-        function = self.function(
-            "f", "import threading\nLOCK = threading.Lock()", "def f(): return LOCK"
-        )
+        function = self.function("f", "import threading\nLOCK = threading.Lock()", "def f(): return LOCK")
         with pytest.raises(FlowFileError) as caught:
             describe(function)
         assert str(caught.value) == (

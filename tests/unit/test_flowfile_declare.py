@@ -62,9 +62,7 @@ class TestIngest:
     def test_over_a_function(self) -> None:
         def cases(path: str, skip: int = 3) -> None: ...
 
-        made = _declared(
-            cases, ingest(url=URL, every="1d", rule="csv", retries=2, timeout="5m", memory="1GB")
-        )
+        made = _declared(cases, ingest(url=URL, every="1d", rule="csv", retries=2, timeout="5m", memory="1GB"))
         common: dict[str, Any] = {"retries": 2, "timeout": 300.0, "memory": 10**9}
         assert [draft.spec for draft in made.drafts] == [
             FlowSpec(
@@ -185,9 +183,7 @@ class TestAnalysis:
     def test_bare_decorator(self) -> None:
         def clock() -> None: ...
 
-        assert spec(analysis(clock)) == FlowSpec(
-            "clock", outputs=(Output("", "clock"),), policy=PolicyEnum.TIMER
-        )
+        assert spec(analysis(clock)) == FlowSpec("clock", outputs=(Output("", "clock"),), policy=PolicyEnum.TIMER)
 
     def test_one_decorator_over_several_functions(self) -> None:
         def one(cases: str) -> None: ...
@@ -352,6 +348,4 @@ class TestSpecs:
     def test_an_unfinished_declaration(self) -> None:
         with pytest.raises(FlowFileError) as caught:
             specs([analysis(inputs=[cases])], lambda code: FUNCTION)
-        assert str(caught.value) == (
-            "analysis(...) has no name here: put it over a function, or give name="
-        )
+        assert str(caught.value) == ("analysis(...) has no name here: put it over a function, or give name=")

@@ -43,15 +43,11 @@ WRONG = {
     # Sources.
     'ingest("a")': "flow 'a': url is missing: say where the data come from",
     "@ingest\ndef f(path): ...": "@ingest needs a source: write @ingest(url=...)",
-    'ingest("a", url="data/a.csv")': "flow 'a': url is 'data/a.csv', without a scheme: for a file "
-    + PATHS,
-    'ingest("a", url="C:\\\\a.csv")': "flow 'a': url is 'C:\\\\a.csv', "
-    "without a scheme: for a file " + PATHS,
+    'ingest("a", url="data/a.csv")': "flow 'a': url is 'data/a.csv', without a scheme: for a file " + PATHS,
+    'ingest("a", url="C:\\\\a.csv")': "flow 'a': url is 'C:\\\\a.csv', without a scheme: for a file " + PATHS,
     'ingest("a", url=Path("a.csv"))': "flow 'a': url is the relative path 'a.csv': " + PATHS,
-    'ingest("a", url="file:a.csv")': "flow 'a': url is 'file:a.csv', no path on this machine: "
-    + PATHS,
-    'ingest("a", url="file://host/a")': "flow 'a': url is 'file://host/a', no path on this "
-    "machine: " + PATHS,
+    'ingest("a", url="file:a.csv")': "flow 'a': url is 'file:a.csv', no path on this machine: " + PATHS,
+    'ingest("a", url="file://host/a")': "flow 'a': url is 'file://host/a', no path on this machine: " + PATHS,
     'ingest("a", url="https:///a")': "flow 'a': url is 'https:///a', without a host",
     'ingest("a", url="https://x:port/")': "flow 'a': url is 'https://x:port/': Port could not be "
     "cast to integer value as 'port'",
@@ -72,50 +68,40 @@ WRONG = {
     "or text such as '500MB' or '2GiB'",
     'ingest("a", url="mem:x", rule=5)': "flow 'a': rule is 5: expected 'bytes', 'json', 'csv' or "
     "'text', or such as {'name': 'csv', 'ignore': ['updated']}",
-    'ingest("a", url="mem:x", retries=-1)': "flow 'a': retries is -1: expected a whole number, "
-    "0 or more",
+    'ingest("a", url="mem:x", retries=-1)': "flow 'a': retries is -1: expected a whole number, 0 or more",
     'ingest("a", url="mem:x", timeout="soon")': "flow 'a': timeout is 'soon': expected seconds "
     "above 0, or text such as '30s', '15m', '6h', '1d'",
-    'ingest("a", url="mem:x", tags="x")': "flow 'a': tags is 'x': expected a list such as "
-    "['one', 'two']",
+    'ingest("a", url="mem:x", tags="x")': "flow 'a': tags is 'x': expected a list such as ['one', 'two']",
     'ingest("a", url="mem:x", tags=["x", 5])': "flow 'a': tags has 5: expected text",
     'ingest("a", url="mem:x", store=5)': "flow 'a': store is 5: expected text",
-    'ingest("a", url="mem:x", evry="1d")': "TypeError: ingest() got an unexpected keyword argument "
-    "'evry'",
-    '@ingest("a", url="mem:x")\ndef f(): ...': "flow 'a': f has no parameter: its first one "
-    "receives the raw file",
+    'ingest("a", url="mem:x", evry="1d")': "TypeError: ingest() got an unexpected keyword argument 'evry'",
+    '@ingest("a", url="mem:x")\ndef f(): ...': "flow 'a': f has no parameter: its first one receives the raw file",
     '@ingest("a", url="mem:x")\ndef f(path, other): ...': "flow 'a': parameter 'other' of f is "
     "given by nothing: name it in inputs or kwargs, or give it a default",
     '@ingest("a", url="mem:x")\ndef f(path, /): ...': "flow 'a': parameter 'path' of f cannot be "
     "given by name: take the '/' out",
     'analysis(none, rerun="no")': "flow 'none': rerun is 'no': expected True or False",
-    'analysis(none, policy="all")': "flow 'none': policy is ALL, which needs inputs: there are "
-    "none",
+    'analysis(none, policy="all")': "flow 'none': policy is ALL, which needs inputs: there are none",
     'analysis(none, policy="sometimes")': "flow 'none': policy is 'sometimes': expected one of "
     "NONE -1, INGESTION 0, TIMER 1, ANY 2, ALL 3, INGESTION_EVENT 4",
-    'analysis(none, outputs="a")': "flow 'none': outputs is 'a': expected a list such as "
-    "['one', 'two']",
+    'analysis(none, outputs="a")': "flow 'none': outputs is 'a': expected a list such as ['one', 'two']",
     'analysis(none, outputs=["a", "a"])': "flow 'none': outputs names 'a' twice",
     'analysis(none, outputs=["a/b"])': "flow 'none': an output cannot be named 'a/b': use letters, "
     "digits, '_' and '-', with '.' between parts, at most 200 characters",
     # Functions.
     "analysis([cases])": "analysis was given list as its function: write inputs= before inputs",
     "analysis(lambda: 0)": "it cannot run a lambda: define it with def at the top of the file",
-    'analysis(lambda: 0, name="x")': "flow 'x': it cannot run a lambda: define it with def at the "
-    "top of the file",
+    'analysis(lambda: 0, name="x")': "flow 'x': it cannot run a lambda: define it with def at the top of the file",
     "analysis(len, inputs={})": "flow 'len': it needs a Python function, not "
     "builtin_function_or_method <built-in function len>: define it with def at the top of the file",
-    "analysis(dict)": "flow 'dict': it needs a Python function, not a class: define it with def "
-    "at the top of the file",
+    "analysis(dict)": "flow 'dict': it needs a Python function, not a class: define it with def at the top of the file",
     "def outer():\n    def inner(): ...\n    return inner\nanalysis(outer())": "flow 'inner': it "
     "cannot run outer.<locals>.inner, an inner function: define it with def at the top of the file",
     # Inputs and parameters.
-    "analysis(rt, inputs=[two])": "flow 'rt': flow 'two' makes several data: say which, such as "
-    "two['a']",
+    "analysis(rt, inputs=[two])": "flow 'rt': flow 'two' makes several data: say which, such as two['a']",
     "analysis(rt, inputs=[mute])": "flow 'rt': flow 'mute' makes no data, so it cannot be an input",
     'analysis(rt, inputs={"cases": two["c"]})': "flow 'two' has no output 'c': it has 'a', 'b'",
-    'analysis(rt, inputs={"cases": cases["c"]})': "flow 'cases' has no output 'c': it has none by "
-    "name",
+    'analysis(rt, inputs={"cases": cases["c"]})': "flow 'cases' has no output 'c': it has none by name",
     "analysis(rt, inputs=[two['a']])": "flow 'rt': rt has no parameter for the input 'two.a': "
     "name one 'a', or give inputs={'PARAMETER': ...} (it has 'cases', 'window')",
     "analysis(rt, inputs=['x-1.5'])": "flow 'rt': rt has no parameter for the input 'x-1.5': "
@@ -125,18 +111,14 @@ WRONG = {
     "analysis(rt, inputs={'case': cases})": "flow 'rt': rt has no parameter 'case' for the input "
     "of that name: it has 'cases', 'window'",
     "analysis(rt, inputs={'cases': []})": "flow 'rt': inputs gives parameter 'cases' no data",
-    "analysis(rt, inputs={5: cases})": "flow 'rt': inputs has the key 5: expected a parameter's "
-    "name",
-    "analysis(rt, inputs={'cases': {5: cases}})": "flow 'rt': inputs['cases'] has the key 5: "
-    "expected text",
+    "analysis(rt, inputs={5: cases})": "flow 'rt': inputs has the key 5: expected a parameter's name",
+    "analysis(rt, inputs={'cases': {5: cases}})": "flow 'rt': inputs['cases'] has the key 5: expected text",
     "analysis(rt, inputs=[rt])": "flow 'rt': inputs has rt: expected a declared flow, one of its "
     "outputs, or a data's name or id",
-    "analysis(rt, inputs=5)": "flow 'rt': inputs is 5: expected a list of data, or a mapping of "
-    "parameters to data",
+    "analysis(rt, inputs=5)": "flow 'rt': inputs is 5: expected a list of data, or a mapping of parameters to data",
     "analysis(rt, inputs=['cases@latest'])": "flow 'rt': input 'cases@latest' is pinned to "
     "'latest': expected a number from 1 on",
-    "analysis(rt, inputs=['cases@0'])": "flow 'rt': input 'cases@0' is pinned to '0': "
-    "expected a number from 1 on",
+    "analysis(rt, inputs=['cases@0'])": "flow 'rt': input 'cases@0' is pinned to '0': expected a number from 1 on",
     "analysis(rt, inputs=['a/b'])": "flow 'rt': an input's data cannot be named 'a/b': " + NAMES,
     "analysis(rt)": "flow 'rt': parameter 'cases' of rt is given by nothing: name it in inputs or "
     "kwargs, or give it a default",
@@ -148,10 +130,8 @@ WRONG = {
     "the run: not by arguments",
     "analysis(rt, inputs=[cases], kwargs={'cases_url': 1})": "flow 'rt': parameter 'cases_url' is "
     "given by the run: not by arguments",
-    "analysis(rt, inputs={'previous': cases})": "flow 'rt': parameter 'previous' is given by the "
-    "run: not by inputs",
-    "analysis(rt, inputs=[cases], kwargs=[1])": "flow 'rt': kwargs is [1]: expected a mapping of "
-    "parameters to values",
+    "analysis(rt, inputs={'previous': cases})": "flow 'rt': parameter 'previous' is given by the run: not by inputs",
+    "analysis(rt, inputs=[cases], kwargs=[1])": "flow 'rt': kwargs is [1]: expected a mapping of parameters to values",
     "analysis(rt, inputs=[cases], kwargs={'window': [1, float('nan')]})": "flow 'rt': "
     "kwargs['window'][1] is nan (float): expected text, a finite number, true, false, None, "
     "or lists and mappings of these",
@@ -161,10 +141,8 @@ WRONG = {
     "analysis(rt, inputs=[cases], kwargs={'window': {1: 2}})": "flow 'rt': kwargs['window'] has "
     "the key 1: expected text",
     # Declarations that do not fit together.
-    "analysis(inputs=[cases])": "analysis(...) is over no function: put one below it, or give a "
-    "name",
-    'ingest("cases", url="mem:x")': "flow 'cases' is declared twice, first in line 5: give one of "
-    "them another name",
+    "analysis(inputs=[cases])": "analysis(...) is over no function: put one below it, or give a name",
+    'ingest("cases", url="mem:x")': "flow 'cases' is declared twice, first in line 5: give one of them another name",
     'ingest("two.a", url="mem:x")': "data 'two.a' would be made by both flow 'two' and flow "
     "'two.a': rename one of them",
     "cases()": "<ingest 'cases', from https://example.org/a, makes cases> has no function to call",
@@ -178,8 +156,7 @@ WRONG = {
     "x = (": "SyntaxError: '(' was never closed",
     "import nothing_here": "ModuleNotFoundError: No module named 'nothing_here': install it in "
     "the Python that runs aero, or put it beside the flow file",
-    "raise SystemExit(1)": "ends the program while it is read: put that below "
-    "if __name__ == '__main__':",
+    "raise SystemExit(1)": "ends the program while it is read: put that below if __name__ == '__main__':",
 }
 ENDS = {"def outer()": 3, "later =": 1}
 
@@ -269,9 +246,7 @@ def test_other_bytes(tmp_path: Path) -> None:
 
 def test_no_flows(tmp_path: Path) -> None:
     Path("flows.py").write_text("x = 1\n")
-    assert complaint("flows.py") == (
-        "flows.py declares no flows: call ingest(...) or use @analysis(...)"
-    )
+    assert complaint("flows.py") == ("flows.py declares no flows: call ingest(...) or use @analysis(...)")
 
 
 def test_ctrl_c_is_not_the_files_error(tmp_path: Path) -> None:

@@ -43,9 +43,7 @@ def test_flows_in_the_order_of_the_file(tmp_path: Path) -> None:
 
 
 def test_edits_are_seen(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "flows.py", "import rt\nfrom aero_core import ingest\ningest(rt.NAME, 'mem:x')\n"
-    )
+    path = write(tmp_path / "flows.py", "import rt\nfrom aero_core import ingest\ningest(rt.NAME, 'mem:x')\n")
     for name in ("one", "two"):
         write(tmp_path / "rt.py", f"NAME = '{name}'\n")
         assert names(load_flow_file(path)) == [name]
@@ -146,9 +144,7 @@ class TestPublicNames:
             "import sys; before = set(sys.modules); import aero_core\n"
             "print(sorted(set(sys.modules) - before - {'__future__'}))"
         )
-        answer = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-        )
+        answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
         assert answer.stdout == "['aero_core']\n"
 
     def test_the_names_of_a_flow_file(self) -> None:

@@ -144,9 +144,7 @@ def test_the_etag_outranks_the_time(get: Get) -> None:
     assert answer.status_code == 200
 
 
-def test_a_second_with_two_contents_proves_nothing(
-    module: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_with_two_contents_proves_nothing(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     noon = datetime(2026, 8, 1, 12, tzinfo=UTC)
     monkeypatch.setattr(module, "_now", lambda: noon)
     with module.Replay() as replay:
@@ -213,9 +211,7 @@ def test_refuses_bad_arguments(
     assert message in capsys.readouterr().err
 
 
-def test_says_when_the_port_is_taken(
-    module: ModuleType, replay: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_says_when_the_port_is_taken(module: ModuleType, replay: Any, capsys: pytest.CaptureFixture[str]) -> None:
     port = replay.url.rpartition(":")[2]
 
     with pytest.raises(SystemExit):

@@ -51,12 +51,8 @@ def test_agrees_with_the_reference_implementation(rt: ModuleType) -> None:
         np.testing.assert_allclose(estimates[field], expected, rtol=1e-8, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd"), [(2.596, 1.5345305471), (8.372, 3.7605340046), (14.89965, 3.9201530426)]
-)
-def test_serial_interval_sums_to_one_and_keeps_its_mean(
-    rt: ModuleType, mean: float, sd: float
-) -> None:
+@pytest.mark.parametrize(("mean", "sd"), [(2.596, 1.5345305471), (8.372, 3.7605340046), (14.89965, 3.9201530426)])
+def test_serial_interval_sums_to_one_and_keeps_its_mean(rt: ModuleType, mean: float, sd: float) -> None:
     probabilities = rt.discretised_si(200, mean, sd)
 
     assert probabilities[0] == 0
@@ -86,9 +82,7 @@ def test_posterior_by_hand(rt: ModuleType) -> None:
     assert estimate["q025"] < estimate["median"] < estimate["q975"]
 
 
-@pytest.mark.parametrize(
-    ("name", "mean", "first"), [("measles1861", 14.89965, 15), ("sars2003", 8.372, 9)]
-)
+@pytest.mark.parametrize(("name", "mean", "first"), [("measles1861", 14.89965, 15), ("sars2003", 8.372, 9)])
 def test_no_estimate_before_the_mean_serial_interval_has_passed(
     rt: ModuleType, name: str, mean: float, first: int
 ) -> None:

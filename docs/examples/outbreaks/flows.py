@@ -97,10 +97,7 @@ r_flows = {
 @analysis(inputs={"estimates": r_flows}, policy=PolicyEnum.ALL, outputs=["table", "plot"])
 def comparison(estimates: dict[str, str], run: Any) -> list[AeroOutput]:
     """A table and a plot of all outbreaks, made again once each of them has news."""
-    outbreaks = {
-        name: np.genfromtxt(path, delimiter=",", names=True, ndmin=1)
-        for name, path in estimates.items()
-    }
+    outbreaks = {name: np.genfromtxt(path, delimiter=",", names=True, ndmin=1) for name, path in estimates.items()}
     with Path("table.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()

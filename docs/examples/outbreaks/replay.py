@@ -88,13 +88,10 @@ class Replay:
         self.held = set(held)
         self._lines = {name: _read_lines(HERE / "data" / f"{name}.csv") for name in NAMES}
         self._published = {
-            name: Published(start, csv_text(lines, start), _now())
-            for name, lines in self._lines.items()
+            name: Published(start, csv_text(lines, start), _now()) for name, lines in self._lines.items()
         }
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self._published))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def url(self) -> str:
@@ -184,12 +181,8 @@ def _publish(replay: Replay, tick: float) -> None:
 def _parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="Serve four outbreaks, one more day a tick.")
-    parser.add_argument(
-        "--port", type=port, default=8000, help="port on 127.0.0.1; 0: any (default: 8000)"
-    )
-    parser.add_argument(
-        "--tick", type=seconds, default=5, help="seconds between two days (default: 5)"
-    )
+    parser.add_argument("--port", type=port, default=8000, help="port on 127.0.0.1; 0: any (default: 8000)")
+    parser.add_argument("--tick", type=seconds, default=5, help="seconds between two days (default: 5)")
     parser.add_argument(
         "--start",
         type=days,
@@ -253,9 +246,7 @@ def _handler(published: dict[str, Published]) -> type[BaseHTTPRequestHandler]:
             if series is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
-            known = series.is_known(
-                self.headers["If-None-Match"], self.headers["If-Modified-Since"]
-            )
+            known = series.is_known(self.headers["If-None-Match"], self.headers["If-Modified-Since"])
             self.send_response(HTTPStatus.NOT_MODIFIED if known else HTTPStatus.OK)
             self.send_header("ETag", series.etag)
             self.send_header("Last-Modified", format_datetime(series.modified, usegmt=True))

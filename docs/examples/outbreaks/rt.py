@@ -23,16 +23,13 @@ PRIOR_SCALE = 5.0
 
 QUANTILES = {"q025": 0.025, "median": 0.5, "q975": 0.975}
 FIELDS = np.dtype(
-    [("t_start", np.int64), ("t_end", np.int64)]
-    + [(name, np.float64) for name in ("mean", "sd", *QUANTILES)]
+    [("t_start", np.int64), ("t_end", np.int64)] + [(name, np.float64) for name in ("mean", "sd", *QUANTILES)]
 )
 
 Floats = npt.NDArray[np.float64]
 
 
-def estimate_r(
-    incidence: npt.ArrayLike, si_mean: float, si_sd: float, window: int = 7
-) -> npt.NDArray[Any]:
+def estimate_r(incidence: npt.ArrayLike, si_mean: float, si_sd: float, window: int = 7) -> npt.NDArray[Any]:
     """Estimate R(t) over sliding windows, R being constant within each.
 
     A window without cases falls back towards the prior as infectivity fades: its interval is
@@ -113,15 +110,13 @@ def _checked_incidence(incidence: npt.ArrayLike, window: int) -> Floats:
     bad = np.flatnonzero(~(np.isfinite(cases) & (cases >= 0)))
     if bad.size:
         raise ValueError(
-            f"incidence must be a number of cases on every day, but is {cases[bad[0]]:g}"
-            f" on day {bad[0] + 1}"
+            f"incidence must be a number of cases on every day, but is {cases[bad[0]]:g} on day {bad[0] + 1}"
         )
     if operator.index(window) < 1:
         raise ValueError(f"window must be at least 1 day, not {window}")
     if cases.size <= window:
         raise ValueError(
-            f"a window of {window} days from day 2 on needs {window + 1} days of incidence,"
-            f" but there are {cases.size}"
+            f"a window of {window} days from day 2 on needs {window + 1} days of incidence, but there are {cases.size}"
         )
     return cases
 
