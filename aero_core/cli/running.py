@@ -216,6 +216,8 @@ def _not_due(aero: api.Aero, flow: Flow) -> str:
         return f"{flow.name} waits to be run: {live.cause}"
     if now.next_tick is not None and not flow.spec.inputs:
         return f"{flow.name} was not due: next at {when(now.next_tick)} UTC (--now runs it anyway)"
+    if not flow.spec.inputs:
+        return f"{flow.name} was not due: it has no schedule (--now runs it)"
     return f"{flow.name} was not due: {explanation.decision.reason}"
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -95,9 +96,7 @@ class Project:
 
     def refuses(self, *arguments: str | Path, code: int = 2, env: Mapping[str, str] | None = None) -> str:
         """Run `aero`, which must do nothing but say in one line what is wrong."""
-        done = self.aero(*arguments, code=code, env=env)
-        assert done.out == ""
-        return one_line(done.err, "Error: ")
+        return refused(self.aero(*arguments, code=code, env=env), code)
 
     def fails(self, *arguments: str | Path) -> str:
         """Run `aero`, in which exactly one run must fail; its line."""
@@ -112,6 +111,19 @@ class Project:
             str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else b""
             for path in sorted(self.folder.rglob("*"))
         }
+
+
+def refused(done: Done, code: int = 2) -> str:
+    """The one line in which a call says why it did nothing."""
+    assert (done.code, done.out) == (code, ""), done
+    return one_line(done.err, "Error: ")
+
+
+def at_once(work: Callable[[str], Done], names: Iterable[str]) -> dict[str, Done]:
+    """Do independent work for each name, as much at a time as there are processors."""
+    listed = list(names)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(listed, pool.map(work, listed), strict=True))
 
 
 def one_line(text: str, start: str) -> str:

@@ -8,7 +8,8 @@ import sqlite3
 
 import pytest
 
-from tests.e2e.program import AERO, Project, one_line
+from tests.e2e.conftest import fill
+from tests.e2e.program import AERO, Done, Project, at_once, one_line, refused
 
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 
@@ -60,26 +61,40 @@ def test_a_state_folder_that_is_read_only(counting: Project) -> None:
     counting.aero("run", "flows.py")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("x = [", "aero.toml is not TOML"),
-        ("projekt = 'x'", "projekt"),
-        ("[limits]\nruns = 'many'", "runs"),
-        ("[limits]\nruns = 0", "[limits] runs is 0: expected a whole number of at least 1"),
-        ("profile = 'team'", "no profile is named 'team': add [profiles.team]"),
-        ("[profiles.default]\nstore = 'far'", "no store is named 'far': add [stores.far]"),
-        ("[profiles.default]\nexecutor = 'slurm'", "no plugin serves executor 'slurm'"),
-        ("[stores.far]\nurl = 7", "[stores.far] url is 7: expected a URL"),
-        ("[plugins]\nmodules = 'site.py'", "modules"),
-        ("[plugins.http]\nretires = 3", "retires"),
-        ("[plugins.sql]\nbusy_timeout = 'long'", "busy_timeout"),
-    ],
-)
-def test_settings_that_cannot_be(counting: Project, text: str, said: str) -> None:
-    counting.write("aero.toml", text + "\n")
-    assert said in counting.refuses("apply", "flows.py", "--dry-run", code=4 if "executor" in text else 2)
-    assert not (counting.folder / ".aero").exists()
+SETTINGS = {
+    "x = [": "aero.toml is not TOML",
+    "projekt = 'x'": "projekt",
+    "[limits]\nruns = 'many'": "runs",
+    "[limits]\nruns = 0": "[limits] runs is 0: expected a whole number of at least 1",
+    "profile = 'team'": "no profile is named 'team': add [profiles.team]",
+    "[profiles.default]\nstore = 'far'": "no store is named 'far': add [stores.far]",
+    "[profiles.default]\nexecutor = 'slurm'": "no plugin serves executor 'slurm'",
+    "[stores.far]\nurl = 7": "[stores.far] url is 7: expected a URL",
+    "[plugins]\nmodules = 'site.py'": "modules",
+    "[plugins.http]\nretires = 3": "retires",
+    "[plugins.sql]\nbusy_timeout = 'long'": "busy_timeout",
+}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
+    """What `aero` says to each `aero.toml`."""
+    folder = tmp_path_factory.mktemp("settings")
+
+    def plan(text: str) -> Done:
+        project = Project(folder / str(list(SETTINGS).index(text)))
+        fill(project)
+        project.write("aero.toml", text + "\n")
+        done = project.call([str(AERO), "apply", "flows.py", "--dry-run"])
+        assert not (project.folder / ".aero").exists()
+        return done
+
+    return at_once(plan, SETTINGS)
+
+
+@pytest.mark.parametrize("text", SETTINGS)
+def test_settings_that_cannot_be(told: dict[str, Done], text: str) -> None:
+    assert SETTINGS[text] in refused(told[text], code=4 if "executor" in text else 2)
 
 
 def test_a_plugin_that_cannot_be_imported(counting: Project) -> None:
