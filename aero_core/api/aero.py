@@ -203,30 +203,42 @@ class Aero(AbstractContextManager["Aero"]):
             return self._run_now(engine, chosen if chosen is not None else list(self.flows()))
 
     def _run_now(self, engine: Engine, flows: Sequence[Flow]) -> list[Run]:
-        ended: list[Run] = []
+        """Flows without inputs side by side, then each that did not run by that, after those that it reads."""
         began = self.catalog.now()
+        for flow in flows:
+            if not flow.spec.inputs:
+                self._queue_now(flow, alone=len(flows) == 1)
+        ended = engine.run_to_rest()
         for flow in _in_order(flows):
-            if flow.state is not FlowState.ACTIVE or any(
-                run.flow_id == flow.id and (run.created_at or began) >= began for run in ended
-            ):
-                continue
-            try:
-                self.catalog.queue(flow.id, Cause(CauseKind.ASKED), self.agent)
-            except RegistrationError:
-                if len(flows) == 1:
-                    raise
-                continue
-            # Flows without inputs run side by side; the others wait for what comes before them.
-            if flow.spec.inputs:
+            ran = any(run.flow_id == flow.id and (run.created_at or began) >= began for run in ended)
+            if flow.spec.inputs and not ran and self._queue_now(flow, alone=len(flows) == 1):
                 ended += engine.run_to_rest()
-            else:
-                continue
-        return ended + engine.run_to_rest()
+        return ended
+
+    def _queue_now(self, flow: Flow, alone: bool) -> bool:
+        """Make a flow due; one of several that cannot run is passed over."""
+        if flow.state is not FlowState.ACTIVE:
+            return False
+        try:
+            self.catalog.queue(flow.id, Cause(CauseKind.ASKED), self.agent)
+        except RegistrationError:
+            if alone:
+                raise
+            return False
+        return True
 
     def engine(
         self, flows: Collection[Flow] | None = None, on_event: Callable[[Event], None] | None = None
     ) -> _EngineContext:
-        """An engine for some flows, or all, as a context."""
+        """An engine for some flows, or all, as a context.
+
+        Raises:
+            FlowFileError: Called while a run imports the file that calls: the run would wait for itself.
+        """
+        if importing():
+            raise FlowFileError(
+                "a flow's own file runs flows while it is imported: put that below if __name__ == '__main__':"
+            )
         only = None if flows is None else {flow.id for flow in flows}
         return _EngineContext(Engine(self.catalog, self.plugins, self.config, only, on_event))
 

@@ -115,6 +115,8 @@ def _about(parameter: str, inputs: Mapping[str, PulledInput]) -> dict[str, JSON]
     answers: dict[str, Callable[[PulledInput], JSON]] = {
         "_version": lambda given: given.number,
         "_url": lambda given: given.url,
+        # Only a notification brings one; a function that asks for it is told that there is none.
+        "_signed_url": lambda given: None,
     }
     for ending, answer in answers.items():
         given = inputs.get(parameter.removesuffix(ending))
