@@ -132,9 +132,6 @@ class Aero(AbstractContextManager["Aero"]):
             declarations: What `ingest` and `analysis` answered.
             origin: Part of the flows' key; flows of one origin replace each other by name.
         """
-        if importing():
-            # A worker imports the file that holds the function: what registers there is inert.
-            return ()
         profile = self.config.profile
         made = specs(
             declarations,
@@ -230,15 +227,7 @@ class Aero(AbstractContextManager["Aero"]):
     def engine(
         self, flows: Collection[Flow] | None = None, on_event: Callable[[Event], None] | None = None
     ) -> _EngineContext:
-        """An engine for some flows, or all, as a context.
-
-        Raises:
-            FlowFileError: Called while a run imports the file that calls: the run would wait for itself.
-        """
-        if importing():
-            raise FlowFileError(
-                "a flow's own file runs flows while it is imported: put that below if __name__ == '__main__':"
-            )
+        """An engine for some flows, or all, as a context."""
         only = None if flows is None else {flow.id for flow in flows}
         return _EngineContext(Engine(self.catalog, self.plugins, self.config, only, on_event))
 
