@@ -59,7 +59,9 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             elif event.kind is EventKind.BEGAN:
                 self._names[event.run.id] = event.run.flow
                 if self._bars is not None:
-                    self._tasks[event.run.id] = self._bars.add_task(event.run.flow, total=None, step="starts")
+                    self._tasks[event.run.id] = self._bars.add_task(
+                        event.run.flow, total=None, step="starts", amount=""
+                    )
             elif event.kind is EventKind.REPORT and event.report is not None:
                 self._move(event.run, event.report)
             else:
@@ -68,7 +70,13 @@ class RunProgress(AbstractContextManager["RunProgress"]):
     def _move(self, run: Run, report: Report) -> None:
         task = self._tasks.get(run.id)
         if self._bars is not None and task is not None:
-            self._bars.update(task, completed=report.done, total=report.total, step=report.step)
+            self._bars.update(
+                task,
+                completed=report.done,
+                total=report.total,
+                step=report.step,
+                amount=_amount(report.done, report.total),
+            )
 
     def _end(self, run: Run, event: Event) -> None:
         task = self._tasks.pop(run.id, None)
@@ -99,15 +107,22 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             click.echo(text, err=True)
 
 
+def _amount(done: int, total: int | None) -> str:
+    """Bytes done; nothing for a step that moves none, as a function."""
+    if not done:
+        return ""
+    return size_of(done) if total is None else f"{size_of(done)} of {size_of(total)}"
+
+
 def _make_bars() -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[step]}"),
         BarColumn(),
-        DownloadColumn(),
+        TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True)
@@ -120,5 +135,5 @@ def transfer_bar(label: str) -> Iterator[ProgressCall]:
         yield lambda done, total: None
         return
     with _make_bars() as bars:
-        task = bars.add_task(label, total=None, step="")
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        task = bars.add_task(label, total=None, step="", amount="")
+        yield lambda done, total: bars.update(task, completed=done, total=total, amount=_amount(done, total))

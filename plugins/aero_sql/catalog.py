@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aero_sql.claiming import Claiming
 from aero_sql.committing import Committing
 from aero_sql.database import Database
 from aero_sql.lookup import Lookup
@@ -11,7 +12,7 @@ from aero_sql.registering import Registering
 from aero_sql.running import Running
 
 
-class SqlCatalog(Registering, Running, Committing, Lookup, Outbox):
+class SqlCatalog(Registering, Running, Claiming, Committing, Lookup, Outbox):
     """`Catalog` over SQLAlchemy Core.
 
     Args:

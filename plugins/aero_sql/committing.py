@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import datetime, timedelta
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 from attrs import frozen
 
@@ -26,10 +26,11 @@ from aero_core.models import (
     RunState,
     Standing,
     Version,
+    canonical_json,
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import look_at, look_at_readers, settle
+from aero_sql.deciding import look_at, look_at_concerned, settle
 from aero_sql.outbox import add_record
 from aero_sql.rows import flow_at, flow_by_id, run_by_id, version_of
 
@@ -37,31 +38,43 @@ from aero_sql.rows import flow_at, flow_by_id, run_by_id, version_of
 RING = 100
 _MICROSECOND = timedelta(microseconds=1)
 
+#: The data that a commit adds to, by id: who holds them may read their numbers.
 _LOCK_DATA = (
     sa.select(t.data.c.id, t.data.c.name)
     .where(t.data.c.id.in_(sa.bindparam("data", expanding=True)))
     .order_by(t.data.c.id)
     .with_for_update()
 )
+#: Two looks: only one maximum at a time is read off the end of an index.
+_LAST = sa.select(
+    *(
+        sa.select(sa.func.max(column)).where(t.version.c.data_id == sa.bindparam("data")).scalar_subquery()
+        for column in (t.version.c.number, t.version.c.available_at)
+    )
+)
 
 
-def _newest(*standings: Standing) -> sa.Select[Any]:
+def _newest(standing: Standing) -> sa.ScalarSelect[Any]:
+    """A member's last number of one standing: one for each, because only then an index answers with its first row."""
+    other = t.version.alias()
     return (
-        sa.select(t.version)
+        sa.select(other.c.number)
         .where(
-            t.version.c.data_id == sa.bindparam("data"),
-            t.version.c.member == sa.bindparam("member"),
-            t.version.c.standing.in_([standing.value for standing in standings]),
+            other.c.data_id == sa.bindparam("data"),
+            other.c.member == sa.bindparam("member"),
+            other.c.standing == standing.value,
         )
-        .order_by(t.version.c.number.desc())
+        .order_by(other.c.number.desc())
         .limit(1)
+        .scalar_subquery()
     )
 
 
-# One statement for each standing: only then the index answers with its first row.
-_COMPARED = tuple(_newest(standing) for standing in (Standing.CURRENT, Standing.HELD, Standing.REJECTED))
-_LAST_NUMBER = sa.select(sa.func.max(t.version.c.number)).where(t.version.c.data_id == sa.bindparam("data"))
-_LAST_AVAILABLE = sa.select(sa.func.max(t.version.c.available_at)).where(t.version.c.data_id == sa.bindparam("data"))
+#: What a member's new content is compared with.
+_COMPARED = sa.select(t.version).where(
+    t.version.c.data_id == sa.bindparam("data"),
+    t.version.c.number.in_([_newest(standing) for standing in (Standing.CURRENT, Standing.HELD, Standing.REJECTED)]),
+)
 _COLLECTED = sa.select(t.collecting.c.location).where(t.collecting.c.location == sa.bindparam("location"))
 _MADE = (
     sa.select(t.version)
@@ -72,6 +85,25 @@ _MADE = (
     )
     .where(t.run_generated.c.run_id == sa.bindparam("run"), t.run_generated.c.confirmed.is_(False))
     .order_by(t.run_generated.c.position)
+)
+
+
+_CHANGE = sa.update(t.run).where(t.run.c.id == sa.bindparam("of_run"))
+_RENEW = sa.update(t.version).where(
+    t.version.c.data_id == sa.bindparam("of_data"), t.version.c.number == sa.bindparam("of_number")
+)
+_ENVIRONMENT = sa.select(t.environment.c.id).where(t.environment.c.id == sa.bindparam("environment"))
+_OLDEST_POLL = (
+    sa.select(t.run.c.seq)
+    .where(t.run.c.flow_id == sa.bindparam("flow"), t.run.c.state == RunState.UNCHANGED.value)
+    .order_by(t.run.c.seq.desc())
+    .offset(RING)
+    .limit(1)
+)
+_OLD_POLLS = sa.select(t.run.c.id).where(
+    t.run.c.flow_id == sa.bindparam("flow"),
+    t.run.c.state == RunState.UNCHANGED.value,
+    t.run.c.seq <= sa.bindparam("oldest"),
 )
 
 
@@ -98,22 +130,23 @@ class Committing(Base):
             _check_held(run, commit.fencing)
             ending = _Ending(connection, run, flow_at(connection, run.flow_id, run.revision), now)
             _check_outputs(ending, commit)
-            _lock(connection, commit)
-            generated = [_add(ending, new) for new in commit.versions]
+            names = _lock(connection, commit)
+            made = [_add(ending, names[new.data_id], new) for new in commit.versions]
+            generated = tuple(each for each, _ in made)
+            versions = tuple(version for _, version in made if version is not None)
             _save_generated(ending, generated)
             _save_members(ending, commit)
-            made = {g.data_id for g in generated if not g.confirmed}
-            state = RunState.UNCHANGED if ending.flow.spec.outputs and not made else RunState.SUCCEEDED
-            _end(ending, state, commit)
+            changed = ending.flow.spec.outputs == () or versions != ()
+            state = RunState.SUCCEEDED if changed else RunState.UNCHANGED
+            ended = attrs.evolve(_end(ending, state, commit), generated=generated)
             settle(connection, run, _numbers(run), consumed=True)
-            poll = ending.flow.spec.source is not None and state is RunState.UNCHANGED
-            if poll:
+            if ending.flow.spec.source is not None and state is RunState.UNCHANGED:
                 _forget_old_polls(ending)
             else:
-                _record(ending)
-            look_at_readers(connection, made, run.flow_id, now)
-            look_at(connection, flow_by_id(connection, run.flow_id), now, CauseKind.INPUTS)
-            return _committed(connection, _run(connection, run.id))
+                _record(ending, ended, versions)
+            current = {version.data_id for version in versions if version.standing is Standing.CURRENT}
+            look_at_concerned(connection, run.flow_id, current, now)
+            return Committed(ended, versions)
 
     def fail(self, failed: FailedAttempt) -> Run:
         with self._db.write() as connection:
@@ -137,10 +170,10 @@ class Committing(Base):
             values |= {"holder": None, "handle": None, "lease_until": None, "error": unstructure(failed.failure)}
             values |= {"log": failed.log, "steps": unstructure(failed.steps)}
             values["environment_id"] = _environment(connection, failed.environment)
-            connection.execute(sa.update(t.run).where(t.run.c.id == run.id).values(values))
+            connection.execute(_CHANGE, {"of_run": run.id, **values})
             if not again:
                 settle(connection, run, _numbers(run), consumed=False)
-                look_at(connection, flow, now, CauseKind.INPUTS)
+                look_at(connection, [flow], now, CauseKind.INPUTS)
             return _run(connection, run.id)
 
 
@@ -175,32 +208,30 @@ def _numbers(run: Run) -> dict[tuple[str, str, str], int]:
     return {(used.parameter, used.item, used.data_id): used.number for used in run.used}
 
 
-def _lock(connection: sa.Connection, commit: Commit) -> None:
+def _lock(connection: sa.Connection, commit: Commit) -> dict[str, str]:
+    """Lock the data that the commit adds to; answers their names."""
     ids = sorted({new.data_id for new in commit.versions})
-    if ids:
-        connection.execute(_LOCK_DATA, {"data": ids}).all()
+    return {row.id: row.name for row in connection.execute(_LOCK_DATA, {"data": ids})} if ids else {}
 
 
-def _add(ending: _Ending, new: NewVersion) -> Generated:
+def _add(ending: _Ending, name: str, new: NewVersion) -> tuple[Generated, Version | None]:
     """Insert a version, or find the one that stands already."""
     connection = ending.connection
-    name = connection.execute(_LOCK_DATA, {"data": [new.data_id]}).one().name
     standing = _standing(connection, new)
     if standing is not None:
         _renew(connection, new)
-        return Generated(new.key, name, new.data_id, standing.number, new.member, confirmed=True)
+        return Generated(new.key, name, new.data_id, standing.number, new.member, confirmed=True), None
     if new.location is None:
         raise CommitConflict(f"{name} has changed since the run compared its content: it is compared again")
     if connection.execute(_COLLECTED, {"location": new.location}).first() is not None:
         raise CommitConflict(f"{new.location} is being collected: the content is stored again")
-    number = (connection.execute(_LAST_NUMBER, {"data": new.data_id}).scalar() or 0) + 1
+    last_number, last = connection.execute(_LAST, {"data": new.data_id}).one()
     available = None
     if new.held is None:
-        last = connection.execute(_LAST_AVAILABLE, {"data": new.data_id}).scalar()
         available = ending.now if last is None else max(ending.now, last + _MICROSECOND)
     version = Version(
         data_id=new.data_id,
-        number=number,
+        number=(last_number or 0) + 1,
         checksum=new.checksum,
         fingerprint=new.fingerprint,
         size=new.size,
@@ -217,13 +248,13 @@ def _add(ending: _Ending, new: NewVersion) -> Generated:
     )
     values = {column.name: getattr(version, column.name) for column in t.version.columns}
     connection.execute(sa.insert(t.version), values)
-    return Generated(new.key, name, new.data_id, number, new.member)
+    return Generated(new.key, name, new.data_id, version.number, new.member), version
 
 
 def _standing(connection: sa.Connection, new: NewVersion) -> Version | None:
     """The member's latest current, or last held or rejected version, if its content is equal."""
-    rows = [connection.execute(look, {"data": new.data_id, "member": new.member}).first() for look in _COMPARED]
-    candidates = [version_of(row) for row in rows if row is not None]
+    rows = connection.execute(_COMPARED, {"data": new.data_id, "member": new.member})
+    candidates = [version_of(row) for row in rows]
     current = [v for v in candidates if v.standing is Standing.CURRENT]
     stopped = sorted((v for v in candidates if v.standing is not Standing.CURRENT), key=lambda v: -v.number)[:1]
     for candidate in (*current, *stopped):
@@ -236,18 +267,25 @@ def _standing(connection: sa.Connection, new: NewVersion) -> Version | None:
 def _renew(connection: sa.Connection, new: NewVersion) -> None:
     """Keep the fingerprint under the present rule, so that the next run need not read the old bytes again."""
     if new.previous_number is not None and new.previous_fingerprint is not None:
-        connection.execute(
-            sa.update(t.version)
-            .where(t.version.c.data_id == new.data_id, t.version.c.number == new.previous_number)
-            .values(fingerprint=new.previous_fingerprint)
-        )
+        of = {"of_data": new.data_id, "of_number": new.previous_number}
+        connection.execute(_RENEW, {**of, "fingerprint": new.previous_fingerprint})
 
 
-def _save_generated(ending: _Ending, generated: list[Generated]) -> None:
-    for place, made in enumerate(generated):
-        key = {"run_id": ending.run.id, "position": place, "key": made.key, "data_id": made.data_id}
-        value = {"number": made.number, "member": made.member, "confirmed": made.confirmed}
-        ending.connection.execute(sa.insert(t.run_generated), {**key, **value})
+def _save_generated(ending: _Ending, generated: tuple[Generated, ...]) -> None:
+    rows = [
+        {
+            "run_id": ending.run.id,
+            "position": place,
+            "key": made.key,
+            "data_id": made.data_id,
+            "number": made.number,
+            "member": made.member,
+            "confirmed": made.confirmed,
+        }
+        for place, made in enumerate(generated)
+    ]
+    if rows:
+        ending.connection.execute(sa.insert(t.run_generated), rows)
 
 
 def _save_members(ending: _Ending, commit: Commit) -> None:
@@ -270,54 +308,44 @@ def _save_members(ending: _Ending, commit: Commit) -> None:
             ending.connection.execute(sa.insert(t.member), {"data_id": data_id, "key": check.key, **values})
 
 
-def _end(ending: _Ending, state: RunState, commit: Commit) -> None:
-    ending.connection.execute(
-        sa.update(t.run)
-        .where(t.run.c.id == ending.run.id)
-        .values(
-            state=state.value,
-            ended_at=ending.now,
-            handle=None,
-            lease_until=None,
-            steps=unstructure(commit.steps),
-            metrics=dict(commit.metrics),
-            environment_id=_environment(ending.connection, commit.environment),
-            error=None,
-            log=commit.log,
-        )
-    )
+def _end(ending: _Ending, state: RunState, commit: Commit) -> Run:
+    """Save the run's end; answers the run as it is then."""
+    values: dict[str, Any] = {"ended_at": ending.now, "handle": None, "error": None, "log": commit.log}
+    values["metrics"] = dict(commit.metrics)
+    kept = {
+        "state": state.value,
+        "lease_until": None,
+        "steps": unstructure(commit.steps),
+        "environment_id": _environment(ending.connection, commit.environment),
+    }
+    ending.connection.execute(_CHANGE, {"of_run": ending.run.id, **values, **kept})
+    return attrs.evolve(ending.run, state=state, steps=commit.steps, environment=commit.environment, **values)
 
 
 def _environment(connection: sa.Connection, environment: Environment | None) -> str | None:
     """Environments are few and large: each is kept once."""
     if environment is None:
         return None
-    content = unstructure(environment)
-    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    known = sa.select(t.environment.c.id).where(t.environment.c.id == identity)
-    if connection.execute(known).first() is None:
-        connection.execute(sa.insert(t.environment), {"id": identity, "content": content})
+    identity = hashlib.sha256(canonical_json(unstructure(environment)).encode()).hexdigest()
+    if connection.execute(_ENVIRONMENT, {"environment": identity}).first() is None:
+        connection.execute(sa.insert(t.environment), {"id": identity, "content": environment})
     return identity
 
 
 def _forget_old_polls(ending: _Ending) -> None:
-    polls = (t.run.c.flow_id == ending.run.flow_id, t.run.c.state == RunState.UNCHANGED.value)
-    oldest = ending.connection.execute(
-        sa.select(t.run.c.seq).where(*polls).order_by(t.run.c.seq.desc()).offset(RING).limit(1)
-    ).scalar()
+    flow = {"flow": ending.run.flow_id}
+    oldest = ending.connection.execute(_OLDEST_POLL, flow).scalar()
     if oldest is None:
         return
-    old = sa.select(t.run.c.id).where(*polls, t.run.c.seq <= oldest)
-    for table in (t.run_used, t.run_generated):
-        ending.connection.execute(sa.delete(table).where(table.c.run_id.in_(old)))
-    ending.connection.execute(sa.delete(t.run).where(*polls, t.run.c.seq <= oldest))
+    old = ending.connection.execute(_OLD_POLLS, {**flow, "oldest": oldest}).scalars().all()
+    for column in (t.run_used.c.run_id, t.run_generated.c.run_id, t.run.c.id):
+        ending.connection.execute(sa.delete(column.table).where(column.in_(old)))
 
 
-def _record(ending: _Ending) -> None:
+def _record(ending: _Ending, run: Run, made: tuple[Version, ...]) -> None:
     """The run's complete record for provenance stores, with stable names of everything."""
-    run = _run(ending.connection, ending.run.id)
     function = ending.flow.spec.function
-    versions = {(v.data_id, v.number): v for v in _committed(ending.connection, run).versions}
+    versions = {(version.data_id, version.number): version for version in made}
     payload = {
         "run": f"urn:uuid:{run.id}",
         "flow": f"urn:uuid:{run.flow_id}",

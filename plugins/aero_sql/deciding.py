@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
+from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -36,8 +38,14 @@ _LATEST = (
     .limit(1)
     .scalar_subquery()
 )
-_STATES = (
+#: For each argument set of some flows: the run that it has, and its inputs as a policy looks at them.
+_SITUATIONS = (
     sa.select(
+        t.argument_set.c.flow_id,
+        t.argument_set.c.key,
+        t.argument_set.c.pending_revision,
+        t.run.c.id.label("run_id"),
+        t.run.c.state.label("run_state"),
         t.flow_input.c.parameter,
         t.flow_input.c.item,
         t.flow_input.c.data_id,
@@ -48,131 +56,173 @@ _STATES = (
         t.consumed.c.attempted,
     )
     .select_from(
-        t.flow_input.join(t.data, t.data.c.id == t.flow_input.c.data_id).outerjoin(
+        t.argument_set.outerjoin(
+            t.run,
+            sa.and_(
+                t.run.c.flow_id == t.argument_set.c.flow_id,
+                t.run.c.argument_set == t.argument_set.c.key,
+                t.LIVE,
+            ),
+        )
+        .outerjoin(t.flow_input, t.flow_input.c.flow_id == t.argument_set.c.flow_id)
+        .outerjoin(t.data, t.data.c.id == t.flow_input.c.data_id)
+        .outerjoin(
             t.consumed,
             sa.and_(
                 t.consumed.c.flow_id == t.flow_input.c.flow_id,
-                t.consumed.c.argument_set == sa.bindparam("argument_set"),
+                t.consumed.c.argument_set == t.argument_set.c.key,
                 t.consumed.c.parameter == t.flow_input.c.parameter,
                 t.consumed.c.item == t.flow_input.c.item,
                 t.consumed.c.data_id == t.flow_input.c.data_id,
             ),
         )
     )
-    .where(t.flow_input.c.flow_id == sa.bindparam("flow"))
-    .order_by(t.flow_input.c.position)
+    .where(t.argument_set.c.flow_id.in_(sa.bindparam("flows", expanding=True)))
+    .order_by(t.argument_set.c.flow_id, t.argument_set.c.position, t.flow_input.c.position)
 )
-_SETS = (
-    sa.select(t.argument_set)
-    .where(t.argument_set.c.flow_id == sa.bindparam("flow"))
-    .order_by(t.argument_set.c.position)
-)
-_LIVE_RUN = sa.select(t.run.c.id, t.run.c.state).where(
-    t.run.c.flow_id == sa.bindparam("flow"),
-    t.run.c.argument_set == sa.bindparam("argument_set"),
-    t.run.c.state.in_([RunState.QUEUED.value, RunState.RUNNING.value]),
-)
-_READERS = (
+#: Flows in one `_SITUATIONS`: databases limit the parameters of a statement.
+_AT_ONCE = 500
+#: A flow, and the active ones that read some data.
+_CONCERNED = (
     sa.select(t.flow)
     .where(
-        t.flow.c.id.in_(
-            sa.select(t.flow_input.c.flow_id).where(
-                t.flow_input.c.data_id.in_(sa.bindparam("data", expanding=True)), t.flow_input.c.pinned.is_(None)
-            )
+        sa.or_(
+            t.flow.c.id.in_(
+                sa.select(t.flow_input.c.flow_id).where(
+                    t.flow_input.c.data_id.in_(sa.bindparam("data", expanding=True)), t.flow_input.c.pinned.is_(None)
+                )
+            ),
+            t.flow.c.id == sa.bindparam("flow"),
         ),
         t.flow.c.state == FlowState.ACTIVE.value,
     )
     .order_by(t.flow.c.id)
     .with_for_update()
 )
+_DUE_NOW = (
+    sa.update(t.run)
+    .where(t.run.c.id == sa.bindparam("run"), t.run.c.not_before > sa.bindparam("now", type_=t.Moment()))
+    .values(not_before=sa.bindparam("now", type_=t.Moment()))
+)
+_CONSUMED = tuple(
+    t.consumed.c[name] == sa.bindparam(f"of_{name}")
+    for name in ("flow_id", "argument_set", "parameter", "item", "data_id")
+)
+_SETTLE = sa.update(t.consumed).where(*_CONSUMED)
+_DONE = (
+    sa.update(t.argument_set)
+    .where(
+        t.argument_set.c.flow_id == sa.bindparam("flow"),
+        t.argument_set.c.key == sa.bindparam("argument_set"),
+        t.argument_set.c.pending_revision > 0,
+        t.argument_set.c.pending_revision <= sa.bindparam("revision"),
+    )
+    .values(pending_revision=0)
+)
 
 
 @frozen
-class LiveRun:
-    """A queued or running run of a flow and argument set."""
+class Situation:
+    """What decides whether one argument set of a flow is due.
 
-    id: str
-    state: RunState
+    Attributes:
+        pending: The revision that it is due for; 0 for none.
+        run_id: Its queued or running run.
+    """
+
+    flow_id: str
+    argument_set: str
+    pending: int
+    run_id: str | None
+    run_state: RunState | None
+    inputs: tuple[InputState, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The data that have no version yet."""
+        return tuple(state.data for state in self.inputs if state.latest is None)
+
+    def decide(self, flow: Flow) -> Decision:
+        """The policy's word."""
+        return policy.decide(flow.spec.policy, self.inputs, self.pending > 0)
 
 
-def input_states(connection: sa.Connection, flow_id: str, argument_set: str) -> tuple[InputState, ...]:
-    """The inputs of a flow, as a policy looks at them."""
-    rows = connection.execute(_STATES, {"flow": flow_id, "argument_set": argument_set})
-    return tuple(
-        InputState(
-            parameter=row.parameter,
-            item=row.item,
-            data=row.name,
-            data_id=row.data_id,
-            latest=row.latest if row.pinned is None else row.pinned,
-            consumed=row.consumed or 0,
-            attempted=row.attempted,
-            pinned=row.pinned is not None,
-        )
-        for row in rows
+def situations(connection: sa.Connection, flow_ids: Sequence[str]) -> list[Situation]:
+    """The situations of some flows, in their order, those of each flow in order of its argument sets."""
+    found: list[Situation] = []
+    for start in range(0, len(flow_ids), _AT_ONCE):
+        rows = connection.execute(_SITUATIONS, {"flows": flow_ids[start : start + _AT_ONCE]})
+        for (flow_id, key), inputs in groupby(rows, lambda row: (row.flow_id, row.key)):
+            group = list(inputs)
+            found.append(
+                Situation(
+                    flow_id=flow_id,
+                    argument_set=key,
+                    pending=group[0].pending_revision,
+                    run_id=group[0].run_id,
+                    run_state=None if group[0].run_state is None else RunState(group[0].run_state),
+                    inputs=tuple(_input_state(row) for row in group if row.parameter is not None),
+                )
+            )
+    order = {flow_id: place for place, flow_id in enumerate(flow_ids)}
+    return sorted(found, key=lambda situation: order[situation.flow_id])
+
+
+def _input_state(row: Any) -> InputState:
+    return InputState(
+        parameter=row.parameter,
+        item=row.item,
+        data=row.name,
+        data_id=row.data_id,
+        latest=row.latest if row.pinned is None else row.pinned,
+        consumed=row.consumed or 0,
+        attempted=row.attempted,
+        pinned=row.pinned is not None,
     )
 
 
-def argument_sets(connection: sa.Connection, flow_id: str) -> list[tuple[str, int]]:
-    """Keys of a flow's argument sets, and the revision that each is due for (0: none)."""
-    return [(row.key, row.pending_revision) for row in connection.execute(_SETS, {"flow": flow_id})]
-
-
-def live_run(connection: sa.Connection, flow_id: str, argument_set: str) -> LiveRun | None:
-    """The one live run of a flow and argument set."""
-    row = connection.execute(_LIVE_RUN, {"flow": flow_id, "argument_set": argument_set}).one_or_none()
-    return None if row is None else LiveRun(row.id, RunState(row.state))
-
-
-def decide(connection: sa.Connection, flow: Flow, argument_set: str, pending: int) -> Decision:
-    """The policy's word on one argument set."""
-    return policy.decide(flow.spec.policy, input_states(connection, flow.id, argument_set), pending > 0)
-
-
-def look_at(connection: sa.Connection, flow: Flow, now: datetime, kind: CauseKind, agent: str | None = None) -> None:
+def look_at(
+    connection: sa.Connection, flows: Sequence[Flow], now: datetime, kind: CauseKind, agent: str | None = None
+) -> None:
     """Queue a run for each argument set that is due and has none; what only ticks look at is left to them."""
-    if flow.state is not FlowState.ACTIVE:
-        return
-    at_ticks = flow.spec.schedule is not None and flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL)
-    for key, pending in argument_sets(connection, flow.id):
-        if at_ticks and not pending:
+    active = {flow.id: flow for flow in flows if flow.state is FlowState.ACTIVE}
+    for found in situations(connection, list(active)):
+        flow = active[found.flow_id]
+        at_ticks = flow.spec.schedule is not None and flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL)
+        if found.run_id is not None or (at_ticks and not found.pending):
             continue
-        if live_run(connection, flow.id, key) is None:
-            decision = decide(connection, flow, key, pending)
-            if decision.due:
-                cause = Cause(CauseKind.REGISTERED if pending else kind, decision.news)
-                add_run(connection, flow, key, cause, now, agent)
+        decision = found.decide(flow)
+        if decision.due:
+            cause = Cause(CauseKind.REGISTERED if found.pending else kind, decision.news)
+            add_run(connection, flow, found.argument_set, cause, now, agent)
 
 
-def look_at_readers(connection: sa.Connection, data_ids: Collection[str], besides: str, now: datetime) -> None:
-    """Look at every active flow that reads one of the data."""
-    if data_ids:
-        for row in connection.execute(_READERS, {"data": sorted(data_ids)}).all():
-            if row.id != besides:
-                look_at(connection, flow_of(row), now, CauseKind.INPUTS)
+def look_at_concerned(connection: sa.Connection, flow_id: str, data_ids: Collection[str], now: datetime) -> None:
+    """Look at a flow, and at every active one that reads one of the data."""
+    rows = connection.execute(_CONCERNED, {"flow": flow_id, "data": sorted(data_ids)}).all()
+    look_at(connection, [flow_of(row) for row in rows], now, CauseKind.INPUTS)
 
 
-def tick(connection: sa.Connection, flow: Flow, now: datetime) -> None:
+def tick(connection: sa.Connection, flows: Sequence[Flow], now: datetime) -> None:
     """A schedule's tick: a run where there is none, or a waiting one at once."""
-    decided = flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL)
-    for key, pending in argument_sets(connection, flow.id):
-        live = live_run(connection, flow.id, key)
-        if live is not None:
-            if live.state is RunState.QUEUED:
-                due_now(connection, live.id, now)
+    ticking = {flow.id: flow for flow in flows}
+    for found in situations(connection, list(ticking)):
+        flow = ticking[found.flow_id]
+        if found.run_id is not None:
+            if found.run_state is RunState.QUEUED:
+                due_now(connection, found.run_id, now)
             continue
-        if decided:
-            decision = decide(connection, flow, key, pending)
+        if flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL):
+            decision = found.decide(flow)
             if decision.due:
-                add_run(connection, flow, key, Cause(CauseKind.TICK, decision.news), now)
-        elif all(state.latest is not None for state in input_states(connection, flow.id, key)):
-            add_run(connection, flow, key, Cause(CauseKind.TICK), now)
+                add_run(connection, flow, found.argument_set, Cause(CauseKind.TICK, decision.news), now)
+        elif not found.missing:
+            add_run(connection, flow, found.argument_set, Cause(CauseKind.TICK), now)
 
 
 def due_now(connection: sa.Connection, run_id: str, now: datetime) -> None:
     """Let a queued run begin at once."""
-    later = t.run.c.not_before > now
-    connection.execute(sa.update(t.run).where(t.run.c.id == run_id, later).values(not_before=now))
+    connection.execute(_DUE_NOW, {"run": run_id, "now": now})
 
 
 def add_run(
@@ -238,15 +288,8 @@ def settle(connection: sa.Connection, run: Run, numbers: Mapping[tuple[str, str,
             "data_id": data_id,
         }
         values = {"consumed": number, "attempted": None} if consumed else {"attempted": number}
-        where = [t.consumed.c[name] == value for name, value in key.items()]
-        if connection.execute(sa.update(t.consumed).where(*where).values(values)).rowcount == 0:
+        where = {f"of_{name}": value for name, value in key.items()}
+        if connection.execute(_SETTLE, {**where, **values}).rowcount == 0:
             connection.execute(sa.insert(t.consumed), {**key, "consumed": 0, **values})
-    connection.execute(
-        sa.update(t.argument_set)
-        .where(
-            t.argument_set.c.flow_id == run.flow_id,
-            t.argument_set.c.key == run.argument_set,
-            t.argument_set.c.pending_revision <= run.revision,
-        )
-        .values(pending_revision=0)
-    )
+    ended = {"flow": run.flow_id, "argument_set": run.argument_set, "revision": run.revision}
+    connection.execute(_DONE, ended)

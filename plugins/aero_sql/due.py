@@ -9,6 +9,7 @@ from attrs import frozen
 
 from aero_core.models import FlowState, RunState
 from aero_sql import schema as t
+from aero_sql.rows import RUN
 
 _NOW = sa.bindparam("now", type_=t.Moment())
 _ONLY: sa.BindParameter[Any] = sa.bindparam("only", expanding=True)
@@ -28,8 +29,8 @@ class Due:
     Attributes:
         anything: Whether `begin` has something to do at `now`.
         ticks: Flows whose tick has come.
-        freed: The first run whose engine is gone.
-        ready: The queued run that is due the longest, on hosts and endpoints that are not full.
+        freed: Runs whose engine is gone; `most` of them.
+        ready: Queued runs, the longest due first, on hosts and endpoints that are not full; `most` of them.
         times: When the next queued run may begin, lease runs out and tick comes.
     """
 
@@ -42,7 +43,7 @@ class Due:
 
 def _due(flow: sa.ColumnElement[bool], run: sa.ColumnElement[bool]) -> Due:
     one = sa.literal(1)
-    runs = sa.select(t.run).limit(1).with_for_update(skip_locked=True)
+    runs = RUN.limit(sa.bindparam("most")).with_for_update(skip_locked=True)
     queued, running = (t.run.c.state == state.value for state in (RunState.QUEUED, RunState.RUNNING))
     return Due(
         anything=sa.select(

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from aero_core.catalog import Page
-from aero_core.converter import structure
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
     Data,
@@ -27,16 +26,25 @@ from aero_core.models import (
     Standing,
     Version,
 )
-from aero_core.policy import decide
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import argument_sets, input_states, live_run
+from aero_sql.deciding import situations
 from aero_sql.rows import DATA, RUN, data_of, flow_by_id, flow_of, member_of, run_by_id, run_of, runs_of, version_of
 
 T = TypeVar("T")
 
 _PREFIX = re.compile(r"[0-9a-f-]{4,36}")
 _NEAR = 1000
+_LAST_ENDED = (
+    sa.select(t.run.c.id)
+    .where(
+        t.run.c.flow_id == sa.bindparam("flow"),
+        t.run.c.argument_set == sa.bindparam("argument_set"),
+        t.run.c.state.in_([state.value for state in RunState if state.final]),
+    )
+    .order_by(t.run.c.seq.desc())
+    .limit(1)
+)
 
 
 class Lookup(Base):
@@ -130,7 +138,8 @@ class Lookup(Base):
             spec = connection.execute(kept).scalar()
             if spec is None:
                 raise NotFound(f"flow {flow_id} has no revision {number}")
-            return structure(spec, FlowSpec)
+            found: FlowSpec = spec
+            return found
 
     def run(self, ref: str) -> Run:
         with self._db.read() as connection:
@@ -166,29 +175,25 @@ class Lookup(Base):
             return Page(found, str(found[-1].seq) if len(rows) > limit else None)
 
     def explain(self, flow_id: str) -> tuple[Explanation, ...]:
-        final = [state.value for state in RunState if state.final]
-        last = sa.select(t.run.c.id).where(t.run.c.flow_id == flow_id).order_by(t.run.c.seq.desc()).limit(1)
         with self._db.read() as connection:
             flow = flow_by_id(connection, flow_id)
-            found = []
-            for key, pending in argument_sets(connection, flow_id):
-                states = input_states(connection, flow_id, key)
-                decision = decide(flow.spec.policy, states, pending > 0)
+            explained = []
+            for found in situations(connection, [flow_id]):
+                wanted = {"flow": flow_id, "argument_set": found.argument_set}
+                last = connection.execute(_LAST_ENDED, wanted).scalar()
+                decision = found.decide(flow)
                 if flow.state is not FlowState.ACTIVE:
                     decision = Decision(False, reason=f"is {flow.state.value}")
-                ended = last.where(t.run.c.argument_set == key, t.run.c.state.in_(final))
-                last_id = connection.execute(ended).scalar()
-                live = live_run(connection, flow_id, key)
-                found.append(
+                explained.append(
                     Explanation(
                         flow,
-                        states,
+                        found.inputs,
                         decision,
-                        run_by_id(connection, last_id) if last_id else None,
-                        run_by_id(connection, live.id) if live else None,
+                        run_by_id(connection, last) if last else None,
+                        run_by_id(connection, found.run_id) if found.run_id else None,
                     )
                 )
-            return tuple(found)
+            return tuple(explained)
 
     def check(self) -> list[str]:
         with self._db.read() as connection:

@@ -74,7 +74,7 @@ def write_revision(connection: sa.Connection, flow: Flow, agent: str, now: datet
         {
             "flow_id": flow.id,
             "revision": flow.revision,
-            "spec": unstructure(flow.spec),
+            "spec": flow.spec,
             "agent": agent,
             "created_at": now,
         },

@@ -75,7 +75,7 @@ class Registering(Base):
             if state is not FlowState.ACTIVE:
                 clear_queued(connection, [flow_id], now)
             flow = flow_by_id(connection, flow_id)
-            look_at(connection, flow, now, CauseKind.INPUTS, agent)
+            look_at(connection, [flow], now, CauseKind.INPUTS, agent)
             if state is FlowState.DISABLED:
                 record_flow(connection, "retired", flow, now)
             return flow
@@ -102,15 +102,12 @@ class _Registrar:
         ready = [self._resolve(spec) for spec in made]
         changes = [self._save(flow_id, old, spec) for (flow_id, old), spec in zip(flows, ready, strict=True)]
         self._refuse_cycles()
-        for change in changes:
-            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED) or _ENABLED in change.fields:
-                look_at(
-                    self._connection,
-                    flow_by_id(self._connection, change.flow_id),
-                    self._now,
-                    CauseKind.REGISTERED,
-                    self._registration.agent,
-                )
+        concerned = [
+            flow_by_id(self._connection, change.flow_id)
+            for change in changes
+            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED) or _ENABLED in change.fields
+        ]
+        look_at(self._connection, concerned, self._now, CauseKind.REGISTERED, self._registration.agent)
         left = [Change(ChangeKind.GONE, flow.name, flow_id=flow.id, disabled=flow.id in pruned) for flow in gone]
         return (*changes, *left)
 
@@ -139,7 +136,7 @@ class _Registrar:
                 "revision": 0,
                 "state": FlowState.ACTIVE.value,
                 "policy": int(spec.policy),
-                "spec": {},
+                "spec": spec,
                 "owner": self._registration.agent,
                 "created_at": now,
                 "updated_at": now,
@@ -298,7 +295,7 @@ class _Registrar:
                 revision=revision,
                 state=state.value,
                 policy=int(spec.policy),
-                spec=unstructure(spec),
+                spec=spec,
                 anchor=anchor,
                 next_tick=next_tick,
                 updated_at=self._now,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -14,10 +14,8 @@ from aero_core.models import (
     Cause,
     Data,
     DataKind,
-    Environment,
     Failure,
     Flow,
-    FlowSpec,
     FlowState,
     Generated,
     InputShape,
@@ -40,26 +38,32 @@ LATEST_NUMBER = (
     .label("latest")
 )
 DATA = sa.select(t.data, LATEST_NUMBER)
-RUN = sa.select(t.run, t.environment.c.content.label("environment")).select_from(
-    t.run.outerjoin(t.environment, t.environment.c.id == t.run.c.environment_id)
-)
+#: A subquery rather than a join, so that the rows of runs can be locked.
+_ENVIRONMENT = sa.select(t.environment.c.content).where(t.environment.c.id == t.run.c.environment_id).scalar_subquery()
+RUN = sa.select(t.run, _ENVIRONMENT.label("environment"))
+_RUNS: sa.BindParameter[Any] = sa.bindparam("runs", expanding=True)
 _USED = (
     sa.select(t.run_used, t.data.c.name)
     .join_from(t.run_used, t.data, t.data.c.id == t.run_used.c.data_id)
-    .where(t.run_used.c.run_id == sa.bindparam("run"))
-    .order_by(t.run_used.c.position)
+    .where(t.run_used.c.run_id.in_(_RUNS))
+    .order_by(t.run_used.c.run_id, t.run_used.c.position)
 )
 _GENERATED = (
     sa.select(t.run_generated, t.data.c.name)
     .join_from(t.run_generated, t.data, t.data.c.id == t.run_generated.c.data_id)
-    .where(t.run_generated.c.run_id == sa.bindparam("run"))
-    .order_by(t.run_generated.c.position)
+    .where(t.run_generated.c.run_id.in_(_RUNS))
+    .order_by(t.run_generated.c.run_id, t.run_generated.c.position)
 )
 _RUN_BY_ID = RUN.where(t.run.c.id == sa.bindparam("run"))
+_RUNS_BY_ID = RUN.where(t.run.c.id.in_(_RUNS))
 _FLOW_BY_ID = sa.select(t.flow).where(t.flow.c.id == sa.bindparam("flow"))
 _REVISION = sa.select(t.flow_revision.c.spec).where(
     t.flow_revision.c.flow_id == sa.bindparam("flow"), t.flow_revision.c.revision == sa.bindparam("revision")
 )
+
+
+_VERSION = tuple(column.name for column in t.version.columns)
+_COMMITTED = (RunState.SUCCEEDED.value, RunState.UNCHANGED.value)
 
 
 def data_of(row: sa.Row[Any]) -> Data:
@@ -83,8 +87,8 @@ def data_of(row: sa.Row[Any]) -> Data:
 
 def version_of(row: sa.Row[Any]) -> Version:
     """A `Version` from its row."""
-    values = dict(row._mapping)
-    return Version(**{**values, "standing": Standing(values["standing"])})
+    values = {name: getattr(row, name) for name in _VERSION}
+    return Version(**{**values, "standing": Standing(row.standing)})
 
 
 def member_of(row: sa.Row[Any]) -> Member:
@@ -96,7 +100,7 @@ def flow_of(row: sa.Row[Any]) -> Flow:
     """A `Flow` from its row."""
     return Flow(
         id=row.id,
-        spec=structure(row.spec, FlowSpec),
+        spec=row.spec,
         revision=row.revision,
         state=FlowState(row.state),
         anchor=row.anchor,
@@ -129,7 +133,7 @@ def flow_at(connection: sa.Connection, flow_id: str, revision: int) -> Flow:
     if flow.revision == revision:
         return flow
     spec = connection.execute(_REVISION, {"flow": flow_id, "revision": revision}).scalar_one()
-    return attrs.evolve(flow, revision=revision, spec=structure(spec, FlowSpec))
+    return attrs.evolve(flow, revision=revision, spec=spec)
 
 
 def run_by_id(connection: sa.Connection, run_id: str) -> Run | None:
@@ -138,12 +142,30 @@ def run_by_id(connection: sa.Connection, run_id: str) -> Run | None:
     return None if row is None else run_of(connection, row)
 
 
+def runs_by_ids(connection: sa.Connection, ids: Sequence[str]) -> tuple[Run, ...]:
+    """Runs in the order of their ids."""
+    rows = {row.id: row for row in connection.execute(_RUNS_BY_ID, {"runs": ids})}
+    return runs_of(connection, [rows[run_id] for run_id in ids])
+
+
 def run_of(connection: sa.Connection, row: sa.Row[Any]) -> Run:
     """A `Run` from a row of `RUN`."""
-    generated = tuple(
-        Generated(g.key, g.name, g.data_id, g.number, g.member, g.confirmed)
-        for g in connection.execute(_GENERATED, {"run": row.id})
-    )
+    return runs_of(connection, [row])[0]
+
+
+def runs_of(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> tuple[Run, ...]:
+    """Runs from rows of `RUN`, with what they used and made."""
+    used: dict[str, list[Used]] = {row.id: [] for row in rows}
+    generated: dict[str, list[Generated]] = {row.id: [] for row in rows}
+    made = [row.id for row in rows if row.state in _COMMITTED]
+    for u in connection.execute(_USED, {"runs": list(used)}) if used else ():
+        used[u.run_id].append(Used(u.parameter, u.name, u.data_id, u.number, u.item, InputShape(u.shape)))
+    for g in connection.execute(_GENERATED, {"runs": made}) if made else ():
+        generated[g.run_id].append(Generated(g.key, g.name, g.data_id, g.number, g.member, g.confirmed))
+    return tuple(_run(row, tuple(used[row.id]), tuple(generated[row.id])) for row in rows)
+
+
+def _run(row: sa.Row[Any], used: tuple[Used, ...], generated: tuple[Generated, ...]) -> Run:
     return Run(
         id=row.id,
         flow_id=row.flow_id,
@@ -163,25 +185,12 @@ def run_of(connection: sa.Connection, row: sa.Row[Any]) -> Run:
         started_at=row.started_at,
         ended_at=row.ended_at,
         cancel_requested=row.cancel_requested,
-        used=used_by(connection, row.id),
+        used=used,
         generated=generated,
         steps=structure(row.steps or [], tuple[Step, ...], "steps"),
         metrics=row.metrics or {},
-        environment=None if row.environment is None else structure(row.environment, Environment),
+        environment=row.environment,
         agent=row.agent,
         error=None if row.error is None else structure(row.error, Failure),
         log=row.log,
-    )
-
-
-def runs_of(connection: sa.Connection, rows: Iterable[sa.Row[Any]]) -> tuple[Run, ...]:
-    """Runs from rows of `RUN`."""
-    return tuple(run_of(connection, row) for row in list(rows))
-
-
-def used_by(connection: sa.Connection, run_id: str) -> tuple[Used, ...]:
-    """The versions that a run reads."""
-    return tuple(
-        Used(u.parameter, u.name, u.data_id, u.number, u.item, InputShape(u.shape))
-        for u in connection.execute(_USED, {"run": run_id})
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -21,9 +22,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 from sqlalchemy.types import TypeDecorator
+
+from aero_core.converter import from_json, to_json
+from aero_core.models import Environment, FlowSpec
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -53,6 +58,30 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
+
+
+class Model(TypeDecorator[Any]):
+    """A large frozen model as JSON text. Equal texts give one object: most rows repeat what was read just before."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: type[Any]) -> None:
+        super().__init__()
+        self.kind: Any = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else to_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """From the database."""
+        return None if value is None else _read_model(value, self.kind)
+
+
+@lru_cache(maxsize=512)
+def _read_model(text: str, kind: Any) -> Any:
+    return from_json(text, kind)
 
 
 #: SQLite numbers rows by itself only for the plain type.
@@ -131,7 +160,7 @@ flow = Table(
     Column("revision", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("policy", Integer, nullable=False),
-    Column("spec", Json, nullable=False),
+    Column("spec", Model(FlowSpec), nullable=False),
     Column("anchor", Moment),
     Column("next_tick", Moment),
     Column("owner", Text),
@@ -147,7 +176,7 @@ flow_revision = Table(
     metadata,
     Column("flow_id", Text, ForeignKey("flow.id"), primary_key=True),
     Column("revision", Integer, primary_key=True),
-    Column("spec", Json, nullable=False),
+    Column("spec", Model(FlowSpec), nullable=False),
     Column("agent", Text),
     Column("created_at", Moment, nullable=False),
 )
@@ -210,7 +239,7 @@ environment = Table(
     "environment",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("content", Json, nullable=False),
+    Column("content", Model(Environment), nullable=False),
 )
 
 _LIVE = text("state IN ('queued', 'running')")
@@ -260,6 +289,9 @@ run = Table(
     Index("ux_run_live", "flow_id", "argument_set", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
     sqlite_autoincrement=True,
 )
+
+#: A run that is queued or running, written as in the index of live runs: only so that serves.
+LIVE = run.c.state.in_([literal_column("'queued'"), literal_column("'running'")])
 
 run_used = Table(
     "run_used",

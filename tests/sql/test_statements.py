@@ -111,7 +111,7 @@ def test_a_cycle_costs_the_same_after_many(catalog: SqlCatalog, world: World) ->
             cycle(world, text)
         return count[0]
 
-    for turn in range(5):
+    for turn in range(12):
         cycle(world, f"first {turn}")
     few = cost("few")
     for turn in range(300):
