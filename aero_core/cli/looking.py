@@ -16,6 +16,7 @@ from aero_core.api.aero import parse_time
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
+from aero_core.engine import log_name
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
     Data,
@@ -214,15 +215,20 @@ def logs(settings: Settings, ref: str) -> None:
     with settings.open() as aero:
         run = _run_of(aero, ref)
         text = False
-        if run.log and Path(run.log).is_file():
-            with Path(run.log).open(encoding="utf-8", errors="replace") as file:
+        # The record names the log once the attempt has ended; what it writes is there before.
+        log = Path(run.log) if run.log else aero.config.state / "logs" / log_name(run)
+        if log.is_file():
+            with log.open(encoding="utf-8", errors="replace") as file:
                 for line in file:
                     text = True
                     click.echo(line, nl=False)
         if run.error is not None:
             click.echo(f"{run.flow} {run.state.value}: {run.error.message}")
         elif not text:
-            click.echo(f"run {short(run.id)} of {run.flow} ({run.state.value}) wrote nothing")
+            click.echo(
+                f"run {short(run.id)} of {run.flow} ({run.state.value}) wrote nothing"
+                + ("" if run.state.final else " yet")
+            )
 
 
 def _run_of(aero: api.Aero, ref: str) -> Run:

@@ -2,5 +2,6 @@
 
 from aero_core.engine.engine import Engine
 from aero_core.engine.events import Event, EventKind
+from aero_core.engine.tasks import log_name
 
-__all__ = ["Engine", "Event", "EventKind"]
+__all__ = ["Engine", "Event", "EventKind", "log_name"]

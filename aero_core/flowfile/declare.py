@@ -34,7 +34,7 @@ def ingest(
 
     Args:
         name: The data's name.
-        url: Where it comes from, or an absolute path.
+        url: Where it comes from: a URL, or an absolute `pathlib.Path`.
         every: How often to look: seconds, text such as `"1d"`, or a cron expression.
         tz: Zone of the cron expression.
         policy: INGESTION, or INGESTION_EVENT, TIMER, NONE.
