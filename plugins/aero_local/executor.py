@@ -193,18 +193,12 @@ class _Slot(threading.Thread):
 
     def _serve(self, job: Job) -> None:
         job.thread = self
-        process = self._process
         result: Outcome
         retire: str | None
         try:
-            if process is None or not process.alive:
-                process = self._replace()
-            if not job.begin(process):
-                result, retire = failed(job), None
-            else:
-                result, retire = self._run(job, process)
+            result, retire = self._try(job)
         except Ended as ended:
-            result, retire = answer(job, process, ended.status), "it ended"
+            result, retire = answer(job, self._process, ended.status), "it ended"
         # Whatever else happens, the engine waits for this future.
         except Exception as problem:  # noqa: BLE001
             result, retire = problem, "it cannot be spoken to"
@@ -213,6 +207,22 @@ class _Slot(threading.Thread):
         if retire is not None:
             _log.debug("a worker is replaced: %s", retire)
         self._renew(retire)
+
+    def _try(self, job: Job) -> tuple[Outcome, str | None]:
+        process = self._process
+        if process is None or not process.alive:
+            process = self._replace()
+        if not job.begin(process):
+            return failed(job), None
+        try:
+            return self._run(job, process)
+        except Ended:
+            # A process that died between two runs may not show it before it is given the next one.
+            if process.runs == 1 or job.step or job.stopped is not None:
+                raise
+        job.end()
+        process = self._replace()
+        return self._run(job, process) if job.begin(process) else (failed(job), None)
 
     def _run(self, job: Job, process: Process) -> tuple[Outcome, str | None]:
         """Have a job done: its result or what went wrong, and why to replace the process."""

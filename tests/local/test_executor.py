@@ -156,6 +156,15 @@ def test_a_process_that_was_killed_between_runs_is_replaced(pool: Any, launch: A
     assert answer(launch(one, "nothing")) != pid
 
 
+def test_a_run_that_a_dying_process_was_given_is_done_by_another(pool: Any, launch: Any) -> None:
+    one = pool(workers=1)
+    pid = answer(launch(one, "nothing"))
+    os.kill(pid, signal.SIGSTOP)
+    given = launch(one, "nothing")
+    os.kill(pid, signal.SIGKILL)
+    assert answer(given) != pid
+
+
 def test_much_goes_both_ways(pool: Any, launch: Any) -> None:
     text = "abcä" * 1_000_000
     assert answer(launch(pool(), "answer_much", text=text)) == text[::-1]

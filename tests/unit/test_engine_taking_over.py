@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from aero_core.api.registering import check_parts
-from aero_core.config import Store
+from aero_core.config import LimitSettings, Store
 from aero_core.engine import Engine, EventKind
 from aero_core.engine.lease import Lease, boot_id, can_lock
 from aero_core.errors import RegistrationError
@@ -85,7 +85,8 @@ def test_lost_work_is_launched_again_without_an_attempt(world: World) -> None:
 def test_a_result_that_comes_too_late_is_dropped(world: World) -> None:
     world.register(spec("a"))
     run = world.ask("a")
-    with world.engine() as engine, in_thread(engine.run_forever):
+    # One run fills it, so that it does not take back what it has lost.
+    with world.engine(limits=LimitSettings(runs=1)) as engine, in_thread(engine.run_forever):
         attempt = world.hand.wait(1)
         world.catalog.release(engine._lease.holder.id)
         (claim,) = world.catalog.begin(Holder("other"), Limits(1))
