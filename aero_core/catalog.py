@@ -15,8 +15,8 @@ What each method must guarantee stands in its docstring; the rules that hold for
 - **Policy.** Whether a flow is due is decided by `aero_core.policy.decide` inside the transaction.
 - **One live run** (queued or running) for each flow and argument set, enforced by the backend.
 
-References to data, flows and runs are ids, unique prefixes of ids of at least four characters, or names (of runs:
-ids only).
+References to data, flows and runs are ids, unique prefixes of ids of at least four characters, or names in the
+namespace that is asked for (of runs: ids only).
 """
 
 from __future__ import annotations
@@ -94,18 +94,19 @@ class Catalog(ABC):
     def register(self, registration: Registration) -> tuple[Change, ...]:
         """Make flows and their data, or change them, and queue what is due by that.
 
-        - A flow is found by (project, origin, name). Equal: nothing happens. `policy.differences` tells a new revision
-          from a change of settings; a disabled flow that is registered again becomes active.
+        - A flow is found by (namespace, project, origin, name). Equal: nothing happens.
+          `policy.differences` tells a new revision from a change of settings; a disabled flow that is registered again
+          becomes active.
         - Inputs are resolved to data ids by id, or by name in the namespace, data made by this registration included.
-          A pinned number must exist.
+          A pinned number must exist, or another active flow must make the data: then the flow waits for it.
         - Refused as a whole: an unknown input; a data that another active flow makes; a cycle; two flows of one name.
         - A new flow that starts by itself is due at once, or with a cron schedule at its first tick; with an interval
           the anchor is now. The anchor is kept across revisions while the interval is the same.
         - A new revision is due once (unless `rerun` is False or its policy never starts by itself): as soon as every
           input has a version. `consumed` numbers are kept for inputs that stay; with `rerun` False new inputs start as
           consumed at their latest.
-        - Flows of `registration.origins` that are not among the specs are gone: in the answer, and disabled with
-          `prune`.
+        - Flows of `registration.origins` in its namespace and project that are not among the specs are gone: in the
+          answer, and disabled with `prune`.
         - A disabled flow has no queued runs and no ticks; its data and versions stay.
         - With `dry_run` the same answer, or the same error, and no change.
 
@@ -239,12 +240,21 @@ class Catalog(ABC):
     # Looking up
 
     @abstractmethod
-    def data(self, ref: str) -> Data:
-        """One data by id, unique prefix of its id, or name. Raises NotFound, naming the nearest names."""
+    def data(self, ref: str, namespace: str = "") -> Data:
+        """One data by id, unique prefix of its id, or name in a namespace.
+
+        Raises NotFound, naming the nearest names.
+        """
 
     @abstractmethod
-    def list_data(self, after: str | None = None, limit: int = PAGE, flow_id: str | None = None) -> Page[Data]:
-        """Data by name, all or those that one flow makes; disabled flows' data included."""
+    def list_data(
+        self,
+        after: str | None = None,
+        limit: int = PAGE,
+        flow_id: str | None = None,
+        namespace: str | None = None,
+    ) -> Page[Data]:
+        """Data by name: all, those that one flow makes, those of a namespace; disabled flows' data included."""
 
     @abstractmethod
     def version(self, data_id: str, number: int) -> Version:
@@ -265,17 +275,22 @@ class Catalog(ABC):
         """A data's members by key."""
 
     @abstractmethod
-    def flow(self, ref: str) -> Flow:
-        """One flow by id, unique prefix of its id, or name.
+    def flow(self, ref: str, namespace: str = "") -> Flow:
+        """One flow by id, unique prefix of its id, or name in a namespace.
 
         Raises NotFound, or InvalidValue when several bear the name.
         """
 
     @abstractmethod
     def list_flows(
-        self, after: str | None = None, limit: int = PAGE, origin: str | None = None, data_id: str | None = None
+        self,
+        after: str | None = None,
+        limit: int = PAGE,
+        origin: str | None = None,
+        data_id: str | None = None,
+        namespace: str | None = None,
     ) -> Page[Flow]:
-        """Flows by name and id; of one origin; or those that read one data. Disabled ones included."""
+        """Flows by name and id; of one origin, one namespace, or that read one data. Disabled ones included."""
 
     @abstractmethod
     def revision(self, flow_id: str, number: int) -> FlowSpec:

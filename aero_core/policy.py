@@ -46,14 +46,14 @@ def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool 
         inputs: Its inputs, in order.
         revision_due: Its revision is new and has not run yet.
     """
-    missing = [state.data for state in inputs if state.latest is None]
+    missing = [state for state in inputs if state.latest is None]
     if missing:
-        return Decision(False, reason=f"waits for a first version of {_listed(missing)}")
+        return Decision(False, reason=f"waits for {_listed([_awaited(state) for state in missing])}")
     if revision_due:
-        return Decision(True, _news(state for state in inputs if not state.pinned), "is new, or changed")
+        return Decision(True, _news(state for state in inputs if state.pinned is None), "is new, or changed")
     if policy not in (PolicyEnum.ANY, PolicyEnum.ALL):
         return Decision(False, reason=_REASONS[policy])
-    free = [state for state in inputs if not state.pinned]
+    free = [state for state in inputs if state.pinned is None]
     if not free:
         return Decision(False, reason="has no input that can change")
     if all(state.latest == state.attempted for state in free):
@@ -65,6 +65,10 @@ def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool 
         stale = [state.data for state in free if state not in fresh]
         return Decision(False, reason=f"waits for a new version of {_listed(stale)}")
     return Decision(True, _news(fresh), "has new input")
+
+
+def _awaited(state: InputState) -> str:
+    return f"a first version of {state.data}" if state.pinned is None else f"{state.data}@{state.pinned}"
 
 
 def _news(states: Iterable[InputState]) -> tuple[str, ...]:

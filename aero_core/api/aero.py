@@ -148,7 +148,15 @@ class Aero(AbstractContextManager["Aero"]):
         self, made: tuple[FlowSpec, ...], origins: tuple[str, ...], prune: bool, adopt: str | None
     ) -> tuple[Change, ...]:
         check_parts(made, self.config, self.plugins)
-        registration = Registration(made, self.config.project, origins, prune, False, adopt, self.agent)
+        registration = Registration(
+            made,
+            project=self.config.project,
+            namespace=self.config.profile.namespace,
+            origins=origins,
+            prune=prune,
+            adopt=adopt,
+            agent=self.agent,
+        )
         moved = moved_origin(self.catalog, self.config.root, registration)
         registration = attrs.evolve(registration, adopt=moved)
         changes = self.catalog.register(registration)
@@ -193,7 +201,7 @@ class Aero(AbstractContextManager["Aero"]):
         Returns:
             The runs that ended, in order.
         """
-        chosen = None if flows is None else [self.catalog.flow(name) for name in flows]
+        chosen = None if flows is None else [self.flow(name) for name in flows]
         with self.engine(chosen, on_event) as engine:
             if not now:
                 return engine.run_to_rest()
@@ -240,21 +248,21 @@ class Aero(AbstractContextManager["Aero"]):
         try:
             return (self.catalog.cancel(self.catalog.run(ref).id, self.agent),)
         except NotFound:
-            flow = self.catalog.flow(ref)
+            flow = self.flow(ref)
         live = {RunState.QUEUED, RunState.RUNNING}
         return tuple(self.catalog.cancel(run.id, self.agent) for run in self.runs(flow.id, live))
 
     def pause(self, ref: str) -> Flow:
         """Let a flow make no further runs until `resume`."""
-        return self.catalog.set_flow_state(self.catalog.flow(ref).id, FlowState.PAUSED, self.agent)
+        return self.catalog.set_flow_state(self.flow(ref).id, FlowState.PAUSED, self.agent)
 
     def resume(self, ref: str) -> Flow:
         """Let a paused flow run again."""
-        return self.catalog.set_flow_state(self.catalog.flow(ref).id, FlowState.ACTIVE, self.agent)
+        return self.catalog.set_flow_state(self.flow(ref).id, FlowState.ACTIVE, self.agent)
 
     def _flow_of(self, ref: str) -> Flow:
         try:
-            return self.catalog.flow(ref)
+            return self.flow(ref)
         except NotFound as missing:
             try:
                 return self.catalog.flow(self.catalog.run(ref).flow_id)
@@ -263,13 +271,31 @@ class Aero(AbstractContextManager["Aero"]):
 
     # Looking up
 
+    def flow(self, ref: str) -> Flow:
+        """One flow by id, unique prefix of its id, or name in the profile's namespace.
+
+        Raises:
+            NotFound: There is none.
+            InvalidValue: Several bear the name.
+        """
+        return self.catalog.flow(ref, self.config.profile.namespace)
+
+    def data(self, ref: str) -> Data:
+        """One data by id, unique prefix of its id, or name in the profile's namespace.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return self.catalog.data(ref, self.config.profile.namespace)
+
     def flows(self, origin: str | None = None) -> Iterator[Flow]:
-        """All flows by name, or those of one origin."""
-        return _all(lambda after: self.catalog.list_flows(after, origin=origin))
+        """The namespace's flows by name: all, or those of one origin."""
+        namespace = self.config.profile.namespace
+        return _all(lambda after: self.catalog.list_flows(after, origin=origin, namespace=namespace))
 
     def data_list(self) -> Iterator[Data]:
-        """All data by name."""
-        return _all(lambda after: self.catalog.list_data(after))
+        """The namespace's data by name."""
+        return _all(lambda after: self.catalog.list_data(after, namespace=self.config.profile.namespace))
 
     def runs(self, flow_id: str | None = None, states: Collection[RunState] = ()) -> Iterator[Run]:
         """Runs, newest first."""
@@ -277,7 +303,7 @@ class Aero(AbstractContextManager["Aero"]):
 
     def versions(self, ref: str, newest_first: bool = True) -> Iterator[Version]:
         """A data's versions by number."""
-        data = self.catalog.data(ref)
+        data = self.data(ref)
         return _all(lambda after: self.catalog.versions(data.id, after, newest_first=newest_first))
 
     def why(self, ref: str) -> tuple[Explanation, ...]:
@@ -298,7 +324,7 @@ class Aero(AbstractContextManager["Aero"]):
         match = _PINNED.fullmatch(ref)
         if match and not match["wanted"]:
             raise InvalidValue(f"{ref!r} names no version: expected such as {ref}3, or {match['data']} for the latest")
-        data = self.catalog.data(match["data"] if match else ref)
+        data = self.data(match["data"] if match else ref)
         wanted = match["wanted"] if match else "latest"
         if wanted == "latest":
             found = self.catalog.latest(data.id, as_of)
@@ -355,7 +381,7 @@ class Aero(AbstractContextManager["Aero"]):
 
     def verify(self, ref: str | None = None, progress: Progress | None = None) -> Iterator[Finding]:
         """Read stored bytes again and compare them with their checksums; yields one finding a version."""
-        chosen = [self.catalog.data(ref)] if ref else self.data_list()
+        chosen = [self.data(ref)] if ref else self.data_list()
         return verify_versions(self.config, self.plugins, chosen, self.versions, progress)
 
 

@@ -118,7 +118,7 @@ def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> st
     old: dict[str, set[str]] = {}
     after: str | None = None
     while True:
-        page = catalog.list_flows(after)
+        page = catalog.list_flows(after, namespace=registration.namespace)
         for flow in page.items:
             if flow.spec.project == registration.project and flow.state is not FlowState.DISABLED:
                 old.setdefault(flow.spec.origin, set()).add(flow.name)
@@ -149,7 +149,14 @@ def plan(
         check_settings(plugins)
         made, origins = read_files(config, plugins, files, dry_run=True)
         check_parts(made, config, plugins)
-        registration = Registration(made, config.project, origins, dry_run=True, adopt=adopt)
+        registration = Registration(
+            made,
+            project=config.project,
+            namespace=config.profile.namespace,
+            origins=origins,
+            dry_run=True,
+            adopt=adopt,
+        )
         if config.profile.catalog or (config.state / CATALOG_FILE).exists():
             return plan_only(plugins, config.catalog_url, registration, config.root)
         with tempfile.TemporaryDirectory(prefix="aero-") as folder:

@@ -49,8 +49,8 @@ def show(settings: Settings, ref: str, kind: str | None, form: str) -> None:
 
 def _find(aero: api.Aero, ref: str, kind: str | None) -> Data | Flow | Run:
     looks: dict[str, Callable[[str], Data | Flow | Run]] = {
-        "data": aero.catalog.data,
-        "flow": aero.catalog.flow,
+        "data": aero.data,
+        "flow": aero.flow,
         "run": aero.catalog.run,
     }
     errors = []
@@ -237,7 +237,7 @@ def _run_of(aero: api.Aero, ref: str) -> Run:
     except NotFound:
         pass
     try:
-        flow = aero.catalog.flow(ref)
+        flow = aero.flow(ref)
     except NotFound:
         raise _nothing("run or flow", ref, (flow.name for flow in aero.flows()), "run") from None
     newest = next(aero.runs(flow.id), None)
@@ -281,10 +281,10 @@ def _why_lines(explanation: Explanation) -> Iterator[tuple[str, str]]:
 
 def _input_line(state: InputState) -> str:
     name = f"{state.data}: "
+    if state.pinned is not None:
+        return name + f"pinned to @{state.pinned}" + (", which does not exist yet" if state.latest is None else "")
     if state.latest is None:
         return name + "no version yet"
-    if state.pinned:
-        return name + f"pinned to @{state.latest}"
     used = f"last used @{state.consumed}" if state.consumed else "not used yet"
     fresh = ", new" if state.latest > state.consumed else ""
     return name + f"latest @{state.latest}, {used}{fresh}"

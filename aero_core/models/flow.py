@@ -127,7 +127,8 @@ class Function:
 class FlowSpec:
     """What a registration says of one flow.
 
-    The key is (project, origin, name). `memory` and `source.limit` are bytes; `timeout` and `queue_timeout` seconds.
+    The key is (namespace, project, origin, name). `memory` and `source.limit` are bytes; `timeout` and
+    `queue_timeout` seconds.
     """
 
     name: str
@@ -225,6 +226,7 @@ class Registration:
     """Flows that are registered together, in one transaction.
 
     Attributes:
+        project, namespace: Those of all `specs`.
         origins: The origins whose further flows are gone if not among `specs`.
         prune: Disable the gone ones.
         dry_run: Answer the plan and change nothing.
@@ -233,6 +235,7 @@ class Registration:
 
     specs: tuple[FlowSpec, ...]
     project: str = ""
+    namespace: str = ""
     origins: tuple[str, ...] = ()
     prune: bool = False
     dry_run: bool = False

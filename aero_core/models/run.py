@@ -290,9 +290,10 @@ class InputState:
     """What a policy looks at: one input of a flow and argument set.
 
     Attributes:
-        latest: The data's latest number, or None without a version; the pinned number if pinned.
+        latest: The data's latest number, or None without a version; of a pinned input the pinned number, if it exists.
         consumed: The number that the last commit used; 0 at first.
         attempted: The number that the last run used when it failed for good; None otherwise.
+        pinned: The number that the input is pinned to, or None.
     """
 
     parameter: str
@@ -302,7 +303,7 @@ class InputState:
     latest: int | None
     consumed: int = 0
     attempted: int | None = None
-    pinned: bool = False
+    pinned: int | None = None
 
 
 @frozen

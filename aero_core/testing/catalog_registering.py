@@ -149,12 +149,27 @@ class RegisteringContract:
         assert world.flow("a").spec.origin == "moved.py"
         assert world.latest("a") == 1
 
-    def test_namespaces_keep_names_apart(self, world: World) -> None:
-        world.register(source("a", namespace="one"))
-        assert kinds(world.register(source("a", namespace="two", origin="other.py"))) == ["new"]
-        flows = world.catalog.list_flows().items
-        data = world.catalog.list_data().items
-        assert len({flow.id for flow in flows}) == len({each.id for each in data}) == 2
+    def test_namespaces_keep_flows_and_data_apart(self, world: World) -> None:
+        for namespace in ("one", "two"):
+            changes = world.register(source("a", namespace=namespace), namespace=namespace)
+            assert kinds(changes) == ["new"]
+        catalog = world.catalog
+        for namespace in ("one", "two"):
+            (flow,) = catalog.list_flows(namespace=namespace).items
+            (data,) = catalog.list_data(namespace=namespace).items
+            assert (flow, data) == (catalog.flow("a", namespace), catalog.data("a", namespace))
+            assert (flow.spec.namespace, data.namespace, data.flow_id) == (namespace, namespace, flow.id)
+            assert catalog.flow(flow.id, "elsewhere") == flow
+            assert catalog.data(data.id, "elsewhere") == data
+        assert len(catalog.list_flows().items) == len(catalog.list_data().items) == 2
+        for look in (catalog.flow, catalog.data):
+            with pytest.raises(NotFound, match="'a'"):
+                look("a")
+
+    def test_gone_is_judged_within_a_namespace(self, world: World) -> None:
+        world.register(source("a", namespace="one"), namespace="one")
+        assert kinds(world.register(source("b"), origins=("flows.py",), prune=True)) == ["new"]
+        assert world.catalog.flow("a", "one").state is FlowState.ACTIVE
 
     def test_projects_keep_flows_apart(self, world: World) -> None:
         world.register(source("a"))
@@ -263,12 +278,31 @@ class RegisteringContract:
         assert kinds(world.register(analysis("b", "a"), source("a"))) == ["new", "new"]
 
     def test_inputs_come_from_the_flows_own_namespace(self, world: World) -> None:
-        world.register(source("a", namespace="one"))
+        world.register(source("a", namespace="one"), namespace="one")
         with pytest.raises(RegistrationError, match="'b'"):
-            world.register(analysis("b", "a", namespace="two"))
+            world.register(analysis("b", "a", namespace="two"), namespace="two")
 
-    def test_a_pinned_number_must_exist(self, world: World) -> None:
+    def test_a_pinned_number_must_exist_where_nobody_makes_further_ones(self, world: World) -> None:
         world.make_data("a", versions=1)
+        world.register(origins=("flows.py",), prune=True)
         world.register(analysis("b", Input("x", "a", version=1)))
         with pytest.raises(RegistrationError, match=r"'c'.*a@2"):
             world.register(analysis("c", Input("x", "a", version=2)))
+
+    def test_a_flow_waits_for_a_pinned_number_that_is_still_to_come(self, world: World) -> None:
+        world.make_data("a")
+        world.register(analysis("b", Input("x", "a", version=2)))
+        world.make("a", "one")
+        assert world.due() == []
+        (explained,) = world.catalog.explain(world.flow("b").id)
+        assert (explained.inputs[0].latest, explained.inputs[0].pinned) == (None, 2)
+        assert "a@2" in explained.decision.reason
+        with pytest.raises(RegistrationError, match="a@2"):
+            world.ask("b")
+        world.make("a", "two")
+        world.make("a", "three")
+        (claim,) = world.begin("b")
+        assert [used.number for used in claim.run.used] == [2]
+        world.commit(claim, "b")
+        world.make("a", "four")
+        assert world.due() == []

@@ -38,6 +38,11 @@ _LATEST = (
     .limit(1)
     .scalar_subquery()
 )
+_PINNED = (
+    sa.select(t.version.c.number)
+    .where(t.version.c.data_id == t.flow_input.c.data_id, t.version.c.number == t.flow_input.c.pinned)
+    .scalar_subquery()
+)
 #: For each argument set of some flows: the run that it has, and its inputs as a policy looks at them.
 _SITUATIONS = (
     sa.select(
@@ -51,7 +56,7 @@ _SITUATIONS = (
         t.flow_input.c.data_id,
         t.flow_input.c.pinned,
         t.data.c.name,
-        _LATEST.label("latest"),
+        sa.case((t.flow_input.c.pinned.is_(None), _LATEST), else_=_PINNED).label("latest"),
         t.consumed.c.consumed,
         t.consumed.c.attempted,
     )
@@ -89,7 +94,7 @@ _CONCERNED = (
         sa.or_(
             t.flow.c.id.in_(
                 sa.select(t.flow_input.c.flow_id).where(
-                    t.flow_input.c.data_id.in_(sa.bindparam("data", expanding=True)), t.flow_input.c.pinned.is_(None)
+                    t.flow_input.c.data_id.in_(sa.bindparam("data", expanding=True))
                 )
             ),
             t.flow.c.id == sa.bindparam("flow"),
@@ -139,8 +144,9 @@ class Situation:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The data that have no version yet."""
-        return tuple(state.data for state in self.inputs if state.latest is None)
+        """The inputs that are not there yet: `cases`, or if pinned `cases@3`."""
+        absent = [state for state in self.inputs if state.latest is None]
+        return tuple(s.data if s.pinned is None else f"{s.data}@{s.pinned}" for s in absent)
 
     def decide(self, flow: Flow) -> Decision:
         """The policy's word."""
@@ -174,10 +180,10 @@ def _input_state(row: Any) -> InputState:
         item=row.item,
         data=row.name,
         data_id=row.data_id,
-        latest=row.latest if row.pinned is None else row.pinned,
+        latest=row.latest,
         consumed=row.consumed or 0,
         attempted=row.attempted,
-        pinned=row.pinned is not None,
+        pinned=row.pinned,
     )
 
 

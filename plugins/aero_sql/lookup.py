@@ -50,18 +50,26 @@ _LAST_ENDED = (
 class Lookup(Base):
     """All methods that only read."""
 
-    def data(self, ref: str) -> Data:
+    def data(self, ref: str, namespace: str = "") -> Data:
         with self._db.read() as connection:
-            row = connection.execute(DATA.where(t.data.c.name == ref)).first()
+            row = connection.execute(DATA.where(t.data.c.namespace == namespace, t.data.c.name == ref)).first()
             row = row or _by_prefix(connection, DATA, t.data.c.id, ref, "data")
             if row is None:
-                raise NotFound(_nobody(connection, "data", ref, t.data.c.name, "aero list data"))
+                raise NotFound(_nobody(connection, "data", ref, t.data, namespace))
             return data_of(row)
 
-    def list_data(self, after: str | None = None, limit: int = 100, flow_id: str | None = None) -> Page[Data]:
+    def list_data(
+        self,
+        after: str | None = None,
+        limit: int = 100,
+        flow_id: str | None = None,
+        namespace: str | None = None,
+    ) -> Page[Data]:
         query = DATA.order_by(t.data.c.name, t.data.c.id).limit(limit + 1)
         if flow_id is not None:
             query = query.where(t.data.c.flow_id == flow_id)
+        if namespace is not None:
+            query = query.where(t.data.c.namespace == namespace)
         if after is not None:
             query = query.where(_past(after, t.data.c.name, t.data.c.id))
         with self._db.read() as connection:
@@ -104,24 +112,32 @@ class Lookup(Base):
         with self._db.read() as connection:
             return _page(connection.execute(query).all(), limit, member_of, lambda m: m.key)
 
-    def flow(self, ref: str) -> Flow:
+    def flow(self, ref: str, namespace: str = "") -> Flow:
+        query = sa.select(t.flow).where(t.flow.c.namespace == namespace, t.flow.c.name == ref)
         with self._db.read() as connection:
-            named = connection.execute(sa.select(t.flow).where(t.flow.c.name == ref)).all()
+            named = connection.execute(query).all()
             active = [row for row in named if row.state != FlowState.DISABLED.value] or named
             if len(active) > 1:
                 places = ", ".join(f"{row.id[:8]} of {row.origin}" for row in active)
                 raise InvalidValue(f"several flows are named {ref!r}: use an id ({places})")
             row = active[0] if active else _by_prefix(connection, sa.select(t.flow), t.flow.c.id, ref, "flow")
             if row is None:
-                raise NotFound(_nobody(connection, "flow", ref, t.flow.c.name, "aero list flow"))
+                raise NotFound(_nobody(connection, "flow", ref, t.flow, namespace))
             return flow_of(row)
 
     def list_flows(
-        self, after: str | None = None, limit: int = 100, origin: str | None = None, data_id: str | None = None
+        self,
+        after: str | None = None,
+        limit: int = 100,
+        origin: str | None = None,
+        data_id: str | None = None,
+        namespace: str | None = None,
     ) -> Page[Flow]:
         query = sa.select(t.flow).order_by(t.flow.c.name, t.flow.c.id).limit(limit + 1)
         if origin is not None:
             query = query.where(t.flow.c.origin == origin)
+        if namespace is not None:
+            query = query.where(t.flow.c.namespace == namespace)
         if data_id is not None:
             readers = sa.select(t.flow_input.c.flow_id).where(t.flow_input.c.data_id == data_id)
             query = query.where(t.flow.c.id.in_(readers))
@@ -224,8 +240,8 @@ def _by_prefix(
     return rows[0] if rows else None
 
 
-def _nobody(connection: sa.Connection, what: str, ref: str, column: sa.ColumnElement[Any], command: str) -> str:
-    names = connection.execute(sa.select(column).limit(_NEAR)).scalars().all()
-    near = difflib.get_close_matches(ref, names, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"`{command}` lists what there is"
+def _nobody(connection: sa.Connection, what: str, ref: str, table: sa.Table, namespace: str) -> str:
+    names = connection.execute(sa.select(table.c.name).where(table.c.namespace == namespace).limit(_NEAR))
+    near = difflib.get_close_matches(ref, names.scalars().all(), 3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`aero list {what}` lists what there is"
     return f"no {what} is {ref!r}: {hint}"

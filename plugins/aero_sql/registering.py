@@ -112,7 +112,12 @@ class _Registrar:
         return (*changes, *left)
 
     def _known(self) -> dict[tuple[str, str], Flow]:
-        rows = self._connection.execute(sa.select(t.flow).where(t.flow.c.project == self._registration.project))
+        registration = self._registration
+        rows = self._connection.execute(
+            sa.select(t.flow).where(
+                t.flow.c.project == registration.project, t.flow.c.namespace == registration.namespace
+            )
+        )
         flows = [flow_of(row) for row in rows]
         return {(flow.spec.origin, flow.spec.name): flow for flow in flows}
 
@@ -214,7 +219,7 @@ class _Registrar:
 
     def _input(self, spec: FlowSpec, wanted: Input) -> Input:
         row = self._connection.execute(
-            sa.select(t.data.c.id, t.data.c.name).where(
+            sa.select(t.data.c.id, t.data.c.name, t.data.c.flow_id).where(
                 sa.or_(
                     t.data.c.id == wanted.data,
                     sa.and_(t.data.c.namespace == spec.namespace, t.data.c.name == wanted.data),
@@ -222,20 +227,25 @@ class _Registrar:
             )
         ).first()
         if row is None:
-            names = self._connection.execute(sa.select(t.data.c.name).limit(1000)).scalars().all()
-            near = difflib.get_close_matches(wanted.data, names, 3)
+            names = sa.select(t.data.c.name).where(t.data.c.namespace == spec.namespace).limit(1000)
+            near = difflib.get_close_matches(wanted.data, self._connection.execute(names).scalars().all(), 3)
             hint = f"did you mean {' or '.join(near)}?" if near else "`aero list data` lists what there is"
             raise RegistrationError(f"flow {spec.name!r}: no data is {wanted.data!r}: {hint}")
         if wanted.version is not None:
             pinned = sa.select(t.version.c.number).where(
                 t.version.c.data_id == row.id, t.version.c.number == wanted.version
             )
-            if self._connection.execute(pinned).first() is None:
+            if not self._is_made(row.flow_id) and self._connection.execute(pinned).first() is None:
                 raise RegistrationError(
                     f"flow {spec.name!r}: {row.name}@{wanted.version} does not exist: "
                     f"`aero versions {row.name}` lists them"
                 )
         return attrs.evolve(wanted, data=row.name, data_id=row.id)
+
+    def _is_made(self, flow_id: str | None) -> bool:
+        """Whether the flow that makes a data is there and may run."""
+        maker = sa.select(t.flow.c.id).where(t.flow.c.id == flow_id, t.flow.c.state != FlowState.DISABLED.value)
+        return self._connection.execute(maker).first() is not None
 
     def _refuse_cycles(self) -> None:
         rows = self._connection.execute(
@@ -267,8 +277,6 @@ class _Registrar:
         if old is None:
             return self._write(flow_id, None, spec, ChangeKind.NEW, ())
         content, settings = policy.differences(old.spec, spec)
-        if old.spec.namespace != spec.namespace:
-            content = (*content, "namespace")
         moved = ("file",) if old.spec.origin != spec.origin else ()
         if content:
             return self._write(flow_id, old, spec, ChangeKind.CHANGED, (*content, *settings, *moved))
@@ -291,7 +299,6 @@ class _Registrar:
             .where(t.flow.c.id == flow_id)
             .values(
                 origin=spec.origin,
-                namespace=spec.namespace,
                 revision=revision,
                 state=state.value,
                 policy=int(spec.policy),

@@ -49,7 +49,7 @@ class Running(Base):
             for found in situations(connection, [flow_id]):
                 if found.missing:
                     listed = ", ".join(found.missing)
-                    raise RegistrationError(f"flow {flow.name!r} cannot run: {listed} has no version yet")
+                    raise RegistrationError(f"flow {flow.name!r} cannot run: there is no {listed} yet")
                 if found.run_id is None:
                     ids.append(add_run(connection, flow, found.argument_set, cause, now, agent))
                 else:

@@ -166,7 +166,7 @@ flow = Table(
     Column("owner", Text),
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
-    UniqueConstraint("project", "origin", "name"),
+    UniqueConstraint("namespace", "project", "origin", "name"),
     Index("ix_flow_tick", "state", "next_tick"),
     Index("ix_flow_name", "name", "id"),
 )

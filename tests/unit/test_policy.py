@@ -40,7 +40,7 @@ def state(
     latest: int | None,
     consumed: int = 0,
     attempted: int | None = None,
-    pinned: bool = False,
+    pinned: int | None = None,
 ) -> InputState:
     return InputState(data, "", data, data, latest, consumed, attempted, pinned)
 
@@ -52,7 +52,7 @@ STATES = st.lists(
         st.none() | st.integers(1, 4),
         st.integers(0, 4),
         st.none() | st.integers(1, 4),
-        st.booleans(),
+        st.none() | st.integers(1, 4),
     ),
     max_size=4,
 )
@@ -102,7 +102,7 @@ class TestDecision:
         assert decide(ALL, [state("a", 3, 2), state("b", 2, 1)]).news == ("a@3", "b@2")
 
     def test_a_pinned_input_never_triggers_and_never_holds_up(self) -> None:
-        pinned = state("p", 1, 0, pinned=True)
+        pinned = state("p", 1, 0, pinned=1)
         assert not decide(ANY, [pinned, state("a", 1, 1)]).due
         assert decide(ALL, [pinned, state("a", 2, 1)]).due
         assert decide(ANY, [pinned]).reason == "has no input that can change"
@@ -142,7 +142,7 @@ class TestDecision:
     def test_all_is_never_due_without_any(self, states: list[InputState]) -> None:
         if decide(ALL, states).due:
             assert decide(ANY, states).due
-            assert all((s.latest or 0) > s.consumed for s in states if not s.pinned)
+            assert all((s.latest or 0) > s.consumed for s in states if s.pinned is None)
 
     @UNHURRIED
     @given(st.sampled_from([ANY, ALL]), STATES)

@@ -76,7 +76,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flow")),
-        sa.UniqueConstraint("project", "origin", "name", name=op.f("uq_flow_project_origin_name")),
+        sa.UniqueConstraint(
+            "namespace", "project", "origin", "name", name=op.f("uq_flow_namespace_project_origin_name")
+        ),
     )
     op.create_index("ix_flow_name", "flow", ["name", "id"], unique=False)
     op.create_index("ix_flow_tick", "flow", ["state", "next_tick"], unique=False)
