@@ -140,11 +140,16 @@ class Config:
             )
         return self.stores[name]
 
-    def location(self, url: str, store: str) -> Location:
-        """A saved location with its store's present options.
+    def saved(self, url: str) -> str:
+        """A location as the catalog keeps it: relative to the state folder for what lies in it, so that it may move."""
+        return url.removeprefix(f"{self.state.as_uri()}/")
+
+    def location(self, saved: str, store: str) -> Location:
+        """A saved location as a whole URL, with its store's present options.
 
         Where that store is gone, the one with the longest fitting base URL stands in.
         """
+        url = saved if ":" in saved.partition("/")[0] else f"{self.state.as_uri()}/{saved}"
         if store in self.stores:
             return Location(url, store, self.stores[store].options)
         fitting = [s for s in self.stores.values() if url.startswith(s.url.rstrip("/") + "/")]

@@ -364,7 +364,7 @@ class Aero(AbstractContextManager["Aero"]):
                 artifact = self.plugins.retrieve(location, arriving, progress or (lambda done, total: None))
                 if version.checksum is not None and artifact.checksum != version.checksum:
                     raise StoreError(
-                        f"{data.name}@{version.number} is damaged: the bytes at {version.location} have "
+                        f"{data.name}@{version.number} is damaged: the bytes at {location.url} have "
                         f"{artifact.checksum}, recorded is {version.checksum}",
                         retryable=False,
                     )

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from aero_core.config import Config
 from aero_core.errors import AeroError
-from aero_core.models import Data, Progress, Standing, Version
+from aero_core.models import Data, Location, Progress, Standing, Version
 from aero_core.plugins import Plugins
 
 
@@ -37,13 +37,15 @@ def verify_versions(
         for data in chosen:
             for version in versions(data.id):
                 if version.standing is not Standing.PURGED and version.checksum is not None:
-                    problem = _problem(config, plugins, version, Path(folder) / "content", progress)
-                    yield Finding(data.name, version.number, version.location, version.size, problem)
+                    location = config.location(version.location, version.store)
+                    problem = _problem(plugins, version, location, Path(folder) / "content", progress)
+                    yield Finding(data.name, version.number, location.url, version.size, problem)
 
 
-def _problem(config: Config, plugins: Plugins, version: Version, target: Path, progress: Progress | None) -> str | None:
+def _problem(
+    plugins: Plugins, version: Version, location: Location, target: Path, progress: Progress | None
+) -> str | None:
     target.unlink(missing_ok=True)
-    location = config.location(version.location, version.store)
     try:
         artifact = plugins.retrieve(location, target, progress or (lambda done, total: None))
     except AeroError as error:

@@ -16,6 +16,7 @@ from aero_core.api.aero import parse_time
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
+from aero_core.config import CODE_STORE
 from aero_core.engine import log_name
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
@@ -89,7 +90,7 @@ def _data_lines(aero: api.Aero, data: Data) -> Iterator[tuple[str, str]]:
     yield "latest", f"@{latest.number}, {size_of(latest.size)}, {latest.media_type or 'unknown type'}"
     yield "available", f"{when(latest.available_at)} UTC"
     yield "checksum", latest.checksum or ""
-    yield "location", latest.location
+    yield "location", aero.config.location(latest.location, latest.store).url
     yield "run", short(latest.run_id)
     yield "get it", f"aero get {data.name} -o {data.name}{latest.suffix}"
 
@@ -135,7 +136,7 @@ def _run_lines(aero: api.Aero, run: Run) -> Iterator[tuple[str, str]]:
     if spec.function is not None:
         yield "function", f"{spec.function.name} in {spec.function.entry}"
         yield "digest", spec.function.digest
-        yield "bundle", spec.function.location
+        yield "bundle", aero.config.location(spec.function.location, CODE_STORE).url
     yield "kwargs", "\n".join(pairs_of(s.kwargs) for s in spec.argument_sets if s.key == run.argument_set)
     yield "steps", "\n".join(f"{s.name} {took((s.ended_at - s.started_at).total_seconds())}" for s in run.steps)
     yield "agent", run.agent or ""
@@ -216,7 +217,7 @@ def logs(settings: Settings, ref: str) -> None:
         run = _run_of(aero, ref)
         text = False
         # The record names the log once the attempt has ended; what it writes is there before.
-        log = Path(run.log) if run.log else aero.config.state / "logs" / log_name(run)
+        log = aero.config.state / (run.log or f"logs/{log_name(run)}")
         if log.is_file():
             with log.open(encoding="utf-8", errors="replace") as file:
                 for line in file:

@@ -333,11 +333,13 @@ class Engine:
         Raises:
             CatalogError: The catalog could not take it; retryable where it may later.
         """
-        kept = str(log) if log is not None and log.exists() and log.stat().st_size else None
+        kept = None
+        if log is not None and log.exists() and log.stat().st_size:
+            kept = log.relative_to(self._config.state).as_posix()
         try:
             if result.failure is None:
                 try:
-                    commit = commit_of(claim.run, result, claim.flow.spec.executor, kept)
+                    commit = commit_of(claim.run, result, claim.flow.spec.executor, self._config, kept)
                     committed = self._catalog.commit(commit)
                     self._end(claim, committed.run, committed.versions)
                     return

@@ -149,13 +149,15 @@ def result_of(launched: Launched) -> Result:
         return Result(failure=Failure("executor", f"{type(error).__name__}: {error}", True))
 
 
-def commit_of(run: Run, result: Result, executor: str, log: str | None) -> Commit:
+def commit_of(run: Run, result: Result, executor: str, config: Config, log: str | None) -> Commit:
     """The commit of a run that went well."""
     environment = result.environment and attrs.evolve(result.environment, executor=executor)
     return Commit(
         run_id=run.id,
         fencing=run.fencing,
-        versions=result.versions,
+        versions=tuple(
+            attrs.evolve(new, location=new.location and config.saved(new.location)) for new in result.versions
+        ),
         members=result.members,
         steps=result.steps,
         metrics=result.metrics,

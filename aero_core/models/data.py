@@ -72,7 +72,7 @@ class Version:
         fingerprint: `rule:digest`, what later content is compared with.
         size: Bytes, or None where the source does not say.
         suffix: The source's suffix (`.csv`), which local copies keep.
-        location: URL where the bytes are.
+        location: URL where the bytes are; relative to the state folder if they are in it.
         member: Key of the source's member or the argument set; empty for a data without members.
         available_at: UTC, the catalog's clock; None while held.
     """

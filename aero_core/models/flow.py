@@ -108,7 +108,7 @@ class Function:
         name: The function's name in its file.
         digest: `sha256:<hex>` of the part of the code that decides whether the function changed.
         bundle_id: `sha256:<hex>` of the archive that holds the code.
-        location: Where the archive is.
+        location: Where the archive is, as a version's location.
         size: The archive's bytes.
         entry: The file in the archive that holds the function; empty for a pickled function.
         parameters: The function's parameter names, in order.

@@ -123,7 +123,7 @@ class Run:
         fencing: Grows with each holder; who presents an old number is refused.
         holder: The engine that has it.
         not_before: When a queued run may begin, UTC.
-        log: Where the last attempt's output is kept.
+        log: Where the last attempt's output is kept: a path relative to the state folder.
     """
 
     id: str
@@ -210,7 +210,8 @@ class NewVersion:
     """Content that a run brings to a commit.
 
     Attributes:
-        location: Where it was stored, or None where the run found its fingerprint equal to the previous one's.
+        location: Where it was stored, as a version has it, or None where the run found its fingerprint equal to the
+            previous one's.
         rule: Id of the rule that made the fingerprint.
         held: Why a gate holds it, or None.
         previous_number: The version compared with, and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,18 @@ def test_a_moved_flow_file_keeps_its_flows(two: Project) -> None:
     done = two.out("apply", "renamed.py")
     assert "updated loud file (no rerun)" in done
     assert len(two.json("list", "flow")) == 3
+
+
+def test_a_moved_project_keeps_its_bytes_and_its_code(two: Project) -> None:
+    two.aero("run", "flows.py")
+    there = Project(two.folder.parent / "elsewhere" / "renamed project", two.home)
+    shutil.copytree(two.folder, there.folder, dirs_exist_ok=True)
+    shutil.rmtree(two.folder)
+    assert "all as recorded" in there.aero("verify").err
+    assert there.aero("get", "loud", "-o", "-").out == "ONE\n"
+    assert "elsewhere/renamed%20project/.aero/store/" in there.out("show", "loud")
+    there.aero("retry", "loud")
+    assert "same loud: nothing new" in " ".join(there.aero("run", "flows.py").err.split())
 
 
 def test_adopting_flows_of_another_file(two: Project) -> None:

@@ -84,7 +84,7 @@ def test_show_answers_to_names_and_unique_prefixes(ran: Project, runs: list[Any]
     assert "environment Python 3." in out
 
 
-def test_a_run_keeps_what_reproducing_it_needs(runs: list[Any]) -> None:
+def test_a_run_keeps_what_reproducing_it_needs(ran: Project, runs: list[Any]) -> None:
     run = runs[0]
     assert [used["data"] + "@" + str(used["number"]) for used in run["used"]] == ["notes@2"]
     assert [step["name"] for step in run["steps"]] == ["pull", "function", "store"]
@@ -92,7 +92,7 @@ def test_a_run_keeps_what_reproducing_it_needs(runs: list[Any]) -> None:
     assert "aero-core" in run["environment"]["packages"]
     assert run["metrics"].keys() >= {"pull_seconds", "function_seconds", "store_seconds"}
     assert run["agent"]
-    assert Path(run["log"]).read_text() == "counting\n"
+    assert (ran.folder / ".aero" / run["log"]).read_text() == "counting\n"
 
 
 def test_versions(ran: Project) -> None:
