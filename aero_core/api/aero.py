@@ -302,16 +302,20 @@ class Aero(AbstractContextManager["Aero"]):
         return _all(lambda after: self.catalog.list_runs(after, flow_id=flow_id, states=states))
 
     def versions(self, ref: str, newest_first: bool = True) -> Iterator[Version]:
-        """A data's versions by number."""
+        """A data's versions by number, their locations as whole URLs."""
         data = self.data(ref)
-        return _all(lambda after: self.catalog.versions(data.id, after, newest_first=newest_first))
+        found = _all(lambda after: self.catalog.versions(data.id, after, newest_first=newest_first))
+        return map(self._located, found)
+
+    def _located(self, version: Version) -> Version:
+        return attrs.evolve(version, location=self.config.location(version.location, version.store).url)
 
     def why(self, ref: str) -> tuple[Explanation, ...]:
         """Why a flow last ran and what it waits for, for each argument set."""
         return self.catalog.explain(self._flow_of(ref).id)
 
     def version(self, ref: str, as_of: datetime | None = None) -> tuple[Data, Version]:
-        """A data and one of its versions.
+        """A data and one of its versions, its location as a whole URL.
 
         Args:
             ref: `NAME` or `ID` for the latest, `NAME@3`, `NAME@latest`, or what a plugin knows how to resolve.
@@ -330,10 +334,10 @@ class Aero(AbstractContextManager["Aero"]):
             found = self.catalog.latest(data.id, as_of)
             if found is None:
                 raise NotFound(_no_version(data, as_of))
-            return data, found
+            return data, self._located(found)
         if as_of is not None:
             raise InvalidValue(f"{ref!r} names a version: leave out the time, or the @{wanted}")
-        return data, self.catalog.version(data.id, self._number(data, wanted))
+        return data, self._located(self.catalog.version(data.id, self._number(data, wanted)))
 
     def _number(self, data: Data, wanted: str) -> int:
         if wanted.isascii() and wanted.isdigit() and int(wanted) > 0:
@@ -377,7 +381,7 @@ class Aero(AbstractContextManager["Aero"]):
     def lineage(self, ref: str, depth: int = 20) -> LineageNode:
         """What a version was made from, and that from what, down to the sources."""
         data, version = self.version(ref)
-        return trace(self.catalog, data, version, depth)
+        return trace(self.catalog, self._located, data, version, depth)
 
     def verify(self, ref: str | None = None, progress: Progress | None = None) -> Iterator[Finding]:
         """Read stored bytes again and compare them with their checksums; yields one finding a version."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import frozen
 
 from aero_core.catalog import Catalog
@@ -28,12 +30,29 @@ class LineageNode:
     repeated: bool = False
 
 
-def trace(catalog: Catalog, data: Data, version: Version, depth: int) -> LineageNode:
-    """The tree of one version; what occurs several times is unfolded once."""
-    return _node(catalog, data, version, depth, set())
+def trace(
+    catalog: Catalog, located: Callable[[Version], Version], data: Data, version: Version, depth: int
+) -> LineageNode:
+    """The tree of one version; what occurs several times is unfolded once.
+
+    Args:
+        catalog: Knows the runs.
+        located: Makes a version's location a whole URL.
+        data: The version's data.
+        version: The root.
+        depth: How far back.
+    """
+    return _node(catalog, located, data, version, depth, set())
 
 
-def _node(catalog: Catalog, data: Data, version: Version, depth: int, seen: set[tuple[str, int]]) -> LineageNode:
+def _node(
+    catalog: Catalog,
+    located: Callable[[Version], Version],
+    data: Data,
+    version: Version,
+    depth: int,
+    seen: set[tuple[str, int]],
+) -> LineageNode:
     run: Run | None = None if version.run_id is None else catalog.run(version.run_id)
     source = data.source.urls if data.source else ()
     key = (data.id, version.number)
@@ -42,11 +61,11 @@ def _node(catalog: Catalog, data: Data, version: Version, depth: int, seen: set[
     inputs: list[LineageNode] = []
     for used in run.used if run and not repeated else ():
         below = catalog.version(used.data_id, used.number)
-        inputs.append(_node(catalog, catalog.data(used.data_id), below, depth - 1, seen))
+        inputs.append(_node(catalog, located, catalog.data(used.data_id), below, depth - 1, seen))
     return LineageNode(
         data=data.name,
         number=version.number,
-        version=version,
+        version=located(version),
         flow=run.flow if run else None,
         run_id=version.run_id,
         agent=run.agent if run else None,

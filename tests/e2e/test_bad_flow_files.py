@@ -25,7 +25,6 @@ FILES = {
         f"@analysis(inputs={{'notes': 'note'}})\n{FUNCTION}",
         "flow 'f': no data is 'note': did you mean notes?",
     ),
-    "pin": (f"@analysis(inputs=['notes@7'])\n{FUNCTION}", "flow 'f': notes@7 does not exist"),
     "parameter": (f"@analysis(inputs={{'data': notes}})\n{FUNCTION}", "no parameter 'data'"),
     "policy": (f"@analysis(inputs=[notes], policy='some')\n{FUNCTION}", "policy is 'some'"),
     "cron": ('ingest("x", url="file:///x", every="99 * * * *")', "'99 * * * *'"),

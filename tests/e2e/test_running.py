@@ -145,6 +145,15 @@ def test_pause_resume_cancel(counting: Project) -> None:
         assert "did you mean lines?" in counting.refuses(command, "line", code=3)
 
 
+def test_a_pinned_version_that_is_still_to_come_is_waited_for(counting: Project) -> None:
+    edited = (counting.folder / "flows.py").read_text().replace("inputs=[notes]", "inputs=['notes@2']")
+    counting.write("flows.py", edited)
+    assert "lines was not due: waits for notes@2" in counting.out("run", "flows.py")
+    assert "input notes: pinned to @2, which does not exist yet" in counting.out("why", "lines")
+    counting.write("notes.txt", "one\ntwo\nthree\n")
+    assert "lines@1" in counting.out("run", "flows.py", "--now")
+
+
 def test_verify_names_what_is_damaged(counting: Project) -> None:
     counting.aero("run", "flows.py")
     (version,) = counting.json("versions", "notes")
