@@ -33,6 +33,11 @@ def pytest_configure() -> None:
             )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """How many tests go on at once with `--numprocesses=auto`: most of them wait more than they compute."""
+    return 2 * (os.cpu_count() or 1)
+
+
 def _modules(package: Path) -> set[str]:
     return {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
 
