@@ -122,7 +122,6 @@ _SETTINGS = {
     "endpoint": "endpoint",
     "retries": "retries",
     "timeout": "timeout",
-    "queue_timeout": "queue_timeout",
     "memory": "memory",
     "rerun": "rerun",
     "readonly_inputs": "readonly_inputs",

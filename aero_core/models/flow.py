@@ -127,8 +127,7 @@ class Function:
 class FlowSpec:
     """What a registration says of one flow.
 
-    The key is (namespace, project, origin, name). `memory` and `source.limit` are bytes; `timeout` and
-    `queue_timeout` seconds.
+    The key is (namespace, project, origin, name). `memory` and `source.limit` are bytes, `timeout` is seconds.
     """
 
     name: str
@@ -148,7 +147,6 @@ class FlowSpec:
     endpoint: str | None = None
     retries: int = 0
     timeout: float | None = None
-    queue_timeout: float | None = None
     memory: int | None = None
     rerun: bool = True
     readonly_inputs: bool = False
