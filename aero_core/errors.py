@@ -34,15 +34,20 @@ class AeroError(Exception):
     Attributes:
         exit_code: What the command line exits with.
         retryable: Whether the same attempt may succeed later without anybody changing anything.
+        retry_after: Seconds that the other side asks to be left alone; None where it does not say. Any retryable
+            error may carry it: the run is not tried again sooner, but for waits longer than a day, which count as one.
     """
 
     exit_code = 1
     retryable = False
+    retry_after: float | None = None
 
-    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+    def __init__(self, message: str, *, retryable: bool | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         if retryable is not None:
             self.retryable = retryable
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class ConfigError(AeroError):

@@ -512,7 +512,9 @@ def aero_fetch(
         Both with the validators to keep and, in `decided_by`, what told.
 
     Raises:
-        FetchError: One line: what failed, why, what to do. `retryable=False` for what only a person can mend.
+        FetchError: One line: what failed, why, what to do. `retryable=False` for what only a person can mend;
+            `retry_after=SECONDS` where the source asks to be left alone for longer than you care to wait in here: the
+            run is not tried again sooner.
         ContentGone: See `expected`.
 
     Example:

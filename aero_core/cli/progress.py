@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aero_core.cli.output import short, size_of
+from aero_core.cli.output import short, size_of, when
 from aero_core.engine import Event, EventKind
 from aero_core.models import Progress as ProgressCall
 from aero_core.models import Report, Run, RunState
@@ -84,7 +84,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
             self._bars.remove_task(task)
         if event.kind is EventKind.RETRY:
             why = run.error.message if run.error else ""
-            self._line(f"wait  {run.flow}: {why} (attempt {run.attempt}, again soon)")
+            self._line(f"wait  {run.flow}: {why} (attempt {run.attempt}, again at {when(run.not_before)} UTC)")
             return
         made = ", ".join(f"{v.data}@{v.number}" for v in run.generated if not v.confirmed)
         text = f"{MARKS[run.state]}  {run.flow}"

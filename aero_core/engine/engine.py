@@ -271,10 +271,11 @@ class Engine:
             log.parent.mkdir(mode=0o700, exist_ok=True)
             launched = self._attach(claim) or self._launch(claim, scratch, log)
         except (AeroError, OSError) as error:
-            kind = "launch" if isinstance(error, AeroError) else "state"
-            retryable = error.retryable if isinstance(error, AeroError) else True
+            failure = (
+                Failure.of("launch", error) if isinstance(error, AeroError) else Failure("state", str(error), True)
+            )
             shutil.rmtree(scratch, ignore_errors=True)
-            self._settle(claim, Result(failure=Failure(kind, str(error), retryable)), None)
+            self._settle(claim, Result(failure=failure), None)
             return
         self._live[run.id] = Live(claim, launched, log, scratch)
         done = Finished(run.id, run.attempt_id or run.id)
@@ -346,8 +347,7 @@ class Engine:
                 except (StaleRun, CatalogError):
                     raise
                 except AeroError as error:
-                    failure = Failure("commit", str(error), error.retryable)
-                    result = attrs.evolve(result, failure=failure)
+                    result = attrs.evolve(result, failure=Failure.of("commit", error))
             run = self._catalog.fail(failed_attempt(claim, result, kept))
             if run.state is RunState.QUEUED:
                 self._own_retries.setdefault(run.id, time.monotonic())

@@ -36,6 +36,8 @@ from aero_core.models.task import PluginNeed
 #: Attempts after the first for what is nobody's fault: fetches, stores, executors, lost work.
 INFRASTRUCTURE_RETRIES = 3
 LONGEST_BACKOFF = 300.0
+#: What counts of the wait that the other side asks for: a slip of its pen must not stop a flow for years.
+LONGEST_WAIT = 86400.0
 
 
 def build_task(claim: Claim, config: Config, needs: tuple[PluginNeed, ...], scratch: Path) -> Task:
@@ -143,7 +145,7 @@ def result_of(launched: Launched) -> Result:
     except CancelledError:
         return Result(failure=Failure("cancelled", "cancelled"))
     except AeroError as error:
-        return Result(failure=Failure("executor", str(error), error.retryable))
+        return Result(failure=Failure.of("executor", error))
     # An executor's own errors are of any kind, and the run ends by each of them.
     except Exception as error:  # noqa: BLE001
         return Result(failure=Failure("executor", f"{type(error).__name__}: {error}", True))
@@ -182,7 +184,9 @@ def failed_attempt(claim: Claim, result: Result, log: str | None) -> FailedAttem
 
 
 def retry_after(attempt: int, retries: int, failure: Failure) -> float | None:
-    """Seconds until the next attempt, doubling from 1 to 300, or None for no further one.
+    """Seconds until the next attempt, or None for no further one.
+
+    They double from 1 to 300, and are no fewer than the other side asked for, up to a day.
 
     Args:
         attempt: Attempts begun, this one included.
@@ -194,7 +198,8 @@ def retry_after(attempt: int, retries: int, failure: Failure) -> float | None:
     allowed = max(retries, INFRASTRUCTURE_RETRIES) if failure.retryable else retries
     if attempt > allowed:
         return None
-    return float(min(2 ** (attempt - 1), LONGEST_BACKOFF))
+    backoff = min(2 ** (attempt - 1), LONGEST_BACKOFF)
+    return float(max(backoff, min(failure.retry_after or 0.0, LONGEST_WAIT)))
 
 
 def log_name(run: Run) -> str:

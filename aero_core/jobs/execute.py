@@ -179,7 +179,7 @@ def _failure(error: Exception, step: str) -> Failure:
     """An error as the result carries it; a function's own traceback goes to the log as well."""
     if isinstance(error, AeroError):
         kind = next((name for cls, name in _KINDS if isinstance(error, cls)), "input")
-        return Failure(kind, " ".join(str(error).split()), error.retryable)
+        return Failure.of(kind, error)
     text = _traceback(error)
     sys.stderr.write(text)
     sys.stderr.flush()

@@ -9,6 +9,7 @@ from enum import StrEnum
 import attrs
 from attrs import frozen
 
+from aero_core.errors import AeroError
 from aero_core.models.data import Member, Version
 from aero_core.models.flow import ArgumentSet, Flow, InputShape
 from aero_core.models.values import JSON, Validators
@@ -105,12 +106,19 @@ class Failure:
         message: One line.
         retryable: Whether the engine may try again without anybody's doing.
         traceback: The user function's traceback, if that is what failed.
+        retry_after: Seconds that the other side asked to be left alone, as it said them.
     """
 
     kind: str
     message: str
     retryable: bool = False
     traceback: str | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, kind: str, error: AeroError) -> Failure:
+        """The failure that an error makes of an attempt."""
+        return cls(kind, " ".join(str(error).split()), error.retryable, retry_after=error.retry_after)
 
 
 @frozen

@@ -151,7 +151,7 @@ class Download:
             self._body = None
             raise Interrupted(cannot(url, "the server has no rest to a download that broke off"))
         if status not in ((200, 203, 206) if resuming else (200, 203)):
-            raise unwanted_status(answer.url, status, dict(answer.headers), withheld=answer.withheld)
+            raise unwanted_status(answer.url, status, answer.headers, withheld=answer.withheld)
 
     def _begin(self, answer: Answer, sink: Sink) -> Body:
         """Start from zero."""

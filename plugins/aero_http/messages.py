@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import errno
 import http.client
+import math
 import os
+import re
 import socket
 import ssl
-from collections.abc import Iterator
-from email.message import Message
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import requests
 import urllib3.exceptions
-from urllib3.util.retry import Retry
 
 from aero_core.errors import ContentGone, FetchError
 from aero_http.settings import Settings
+from aero_http.times import read_time
 from aero_http.urls import shown
 
-_FOREVER = 10.0**9
+#: Ten digits are three centuries: what asks for more means nothing by it.
+_SECONDS = re.compile(r"[0-9]{1,10}")
 _AGAIN = frozenset({202, 408, 425, 429})
 _HINTS = {
     202: "the content is still being prepared",
@@ -41,18 +44,16 @@ class Interrupted(Exception):
 
     Attributes:
         error: What to tell in the end.
-        wait: Seconds that the server asked for, or None.
     """
 
-    def __init__(self, error: FetchError, wait: float | None = None) -> None:
+    def __init__(self, error: FetchError) -> None:
         super().__init__(str(error))
         self.error = error
-        self.wait = wait
 
 
-def cannot(url: str, why: str, *, retryable: bool = True) -> FetchError:
+def cannot(url: str, why: str, *, retryable: bool = True, retry_after: float | None = None) -> FetchError:
     """The error of a fetch that failed because of `why`."""
-    return FetchError(f"Cannot fetch {shown(url)}: {why}", retryable=retryable)
+    return FetchError(f"Cannot fetch {shown(url)}: {why}", retryable=retryable, retry_after=retry_after)
 
 
 def gone(url: str, why: str) -> ContentGone:
@@ -60,12 +61,12 @@ def gone(url: str, why: str) -> ContentGone:
     return ContentGone(f"Cannot fetch {shown(url)}: its content is no longer the wanted one: {why}")
 
 
-def raised(error: FetchError, wait: float | None = None) -> Exception:
+def raised(error: FetchError) -> Exception:
     """What to raise for `error`: a permanent one as it is, others as an interruption."""
-    return Interrupted(error, wait) if error.retryable else error
+    return Interrupted(error) if error.retryable else error
 
 
-def unwanted_status(url: str, status: int, headers: Message | dict[str, str], *, withheld: bool = False) -> Exception:
+def unwanted_status(url: str, status: int, headers: Mapping[str, str], *, withheld: bool = False) -> Exception:
     """What to raise for an answer without content.
 
     Args:
@@ -87,7 +88,10 @@ def unwanted_status(url: str, status: int, headers: Message | dict[str, str], *,
         hint = "that is no content"
     retryable = status in _AGAIN or status >= 500
     why = f"the server answers {phrase}" + (f": {hint}" if hint else "")
-    return raised(cannot(url, why, retryable=retryable), _retry_after(headers.get("Retry-After")))
+    wait = _retry_after(headers) if retryable else None
+    if wait:
+        why += f" (it asks to wait {wait:.0f} s)"
+    return raised(cannot(url, why, retryable=retryable, retry_after=wait))
 
 
 def connection_failed(url: str, error: BaseException, settings: Settings) -> Exception:
@@ -121,14 +125,16 @@ def size(count: int) -> str:
     return f"{amount:.4g} TB"
 
 
-def _retry_after(text: str | None) -> float | None:
-    if text is None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The wait that a server asks for, in whole seconds; urllib3's own reading is capped."""
+    text = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    if (at := read_time(text)) is None:
         return None
-    try:
-        # From 2.6 on urllib3 caps what it answers, which would hide a wait that is too long.
-        return min(Retry(0).parse_retry_after(text), _FOREVER)
-    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
-        return None
+    # By the server's own clock, if it tells it.
+    now = read_time(headers.get("Date", "")) or datetime.now(UTC)
+    return float(max(0, math.ceil((at - now).total_seconds())))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from urllib3.exceptions import MaxRetryError
 from urllib3.util.retry import Retry
 
-from aero_core.errors import FetchError
-from aero_http.messages import Interrupted, seconds
+from aero_http.messages import Interrupted
 from aero_http.settings import Settings
 
 _TICK = 0.5
@@ -36,15 +35,15 @@ class Patience:
         Raises:
             FetchError: There is no retry left, or the server asks for too long a wait.
         """
-        longest = self._settings.retry_after_max
-        if broken.wait is not None and broken.wait > longest:
-            raise FetchError(f"{broken.error} (it asks to wait {seconds(round(broken.wait))})")
+        wait = broken.error.retry_after or 0.0
+        if wait > self._settings.retry_after_max:
+            raise broken.error
         try:
             self._left = self._left.increment(error=broken)
         except MaxRetryError:
             # Tried in vain is not the reason: the failure is.
             raise broken.error from None
-        until = time.monotonic() + (broken.wait or self._left.get_backoff_time())
+        until = time.monotonic() + (wait or self._left.get_backoff_time())
         while (rest := until - time.monotonic()) > 0:
             tick()
             time.sleep(min(rest, _TICK))

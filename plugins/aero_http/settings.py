@@ -19,7 +19,7 @@ class Settings:
         backoff: Seconds before the second retry (the first follows at once); doubles with each.
         backoff_max: Longest such wait, in seconds.
         retry_after_max: Longest wait that a server may ask for by `Retry-After`, in seconds. If it
-            asks for more, the fetch fails as one to be repeated later.
+            asks for more, the fetch ends, and the run is tried again after that wait.
         redirects: How many redirects are followed.
         user_agent: What the requests call themselves.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from aero_core.models import Previous, Validators
+from aero_http.times import read_time
 
 ETAG, LAST_MODIFIED = "etag", "last-modified"
 _LONGEST = 1000
@@ -89,17 +89,6 @@ def _weak(etag: str) -> bool:
 
 def _settled(changed: str, date: str | None) -> bool:
     """Whether no second change can hide behind the same time, which counts whole seconds."""
-    try:
-        at = _time(changed)
-    except ValueError:
-        return False
-    try:
-        now = _time(date) if date else datetime.now(UTC)
-    except ValueError:
-        now = datetime.now(UTC)
-    return now - at >= timedelta(seconds=1)
-
-
-def _time(text: str) -> datetime:
-    at = parsedate_to_datetime(text)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    at = read_time(changed)
+    now = read_time(date or "") or datetime.now(UTC)
+    return at is not None and now - at >= timedelta(seconds=1)

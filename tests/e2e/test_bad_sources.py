@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -43,6 +45,27 @@ def test_a_server_that_is_not_there(project: Project) -> None:
     assert "cases is tried again at 2" in done.out
     assert why in project.aero("why", "cases").out
     mended(project)
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_a_server_that_asks_for_time_gets_it(project: Project, web: WebServer, as_date: bool) -> None:
+    begun = datetime.now(UTC)
+    wish = format_datetime(begun + timedelta(seconds=121), usegmt=True) if as_date else "120"
+    web.publish("cases.csv", b"day\n1\n")
+    ingest(project, web.script("cases.csv", Reply(status=503, headers={"Retry-After": wish})))
+    done = project.aero("run", "flows.py", code=1)
+    assert len(web.requests) == 1
+    assert (datetime.now(UTC) - begun).total_seconds() < 60
+    (run,) = project.json("list", "run")
+    again = datetime.fromisoformat(run["not_before"])
+    assert run["state"] == "queued"
+    assert (again - begun).total_seconds() >= 120
+    assert 60 < run["error"]["retry_after"] <= 121
+    assert f"cases is tried again at {again:%Y-%m-%d %H:%M:%S} UTC: " in done.out
+    assert "the server answers 503 Service Unavailable (it asks to wait 1" in done.out
+    project.aero("run", "flows.py", code=1)
+    assert len(web.requests) == 1
+    assert "cases@1" in project.aero("run", "flows.py", "--now").out
 
 
 @pytest.mark.parametrize(

@@ -202,21 +202,58 @@ def test_retry_after_as_a_date_is_honoured(fetch: Fetcher, server: WebServer, cl
     assert 10 < sum(clock.waits) <= 20
 
 
-@pytest.mark.parametrize("text", ["soon", "-5", "1.5", "9" * 400, "Mon, 99 Jan 2015"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soon",
+        "-5",
+        "1.5",
+        "",
+        "0",
+        "9" * 400,
+        "Mon, 99 Jan 2015",
+        "Mon, 05 Jan 9" + "9" * 30 + " 10:00:00 GMT",
+        LONG_AGO,
+    ],
+)
 def test_a_senseless_retry_after_does_no_harm(
     fetcher: Callable[..., Fetcher], server: WebServer, clock: Clock, text: str
 ) -> None:
     url = server.script("a.csv", *[Reply(status=503, headers={"Retry-After": text})] * 2)
-    with pytest.raises(FetchError, match="503"):
+    with pytest.raises(FetchError, match=r"503 Service Unavailable$"):
         fetcher(retries=1)(url)
 
 
 def test_a_long_retry_after_is_left_to_others(fetch: Fetcher, server: WebServer, clock: Clock) -> None:
-    url = server.script("a.csv", Reply(status=503, headers={"Retry-After": "3600"}))
-    with pytest.raises(FetchError, match="asks to wait 3600 s") as caught:
+    url = server.script("a.csv", Reply(status=503, headers={"Retry-After": "12345678"}))
+    with pytest.raises(FetchError, match="asks to wait 12345678 s") as caught:
         fetch(url)
     assert caught.value.retryable
+    assert caught.value.retry_after == 12345678
     assert clock.waits == []
+
+
+def test_a_late_retry_after_date_is_left_to_others(fetch: Fetcher, server: WebServer, clock: Clock) -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(days=3), usegmt=True)
+    url = server.script("a.csv", Reply(status=429, headers={"Retry-After": at}))
+    with pytest.raises(FetchError, match=r"asks to wait 259\d\d\d s") as caught:
+        fetch(url)
+    assert caught.value.retry_after == pytest.approx(3 * 86400, abs=60)
+    assert clock.waits == []
+
+
+def test_the_last_retry_hands_the_wait_on(fetcher: Callable[..., Fetcher], server: WebServer, clock: Clock) -> None:
+    url = server.script("a.csv", *[Reply(status=503, headers={"Retry-After": "7"})] * 2)
+    with pytest.raises(FetchError, match="asks to wait 7 s") as caught:
+        fetcher(retries=1)(url)
+    assert caught.value.retry_after == 7
+
+
+def test_a_retry_after_for_what_is_permanent_is_not_spoken_of(fetch: Fetcher, server: WebServer) -> None:
+    url = server.script("a.csv", Reply(status=404, headers={"Retry-After": "60"}))
+    with pytest.raises(FetchError, match=r"404 Not Found: check the URL$") as caught:
+        fetch(url)
+    assert caught.value.retry_after is None
 
 
 def test_waits_double(fetcher: Callable[..., Fetcher], server: WebServer, clock: Clock) -> None:

@@ -69,6 +69,10 @@ class Hand:
         """End an attempt badly."""
         self.answer(attempt, Result(failure=Failure(kind, "by hand", retryable)))
 
+    def refuse(self, attempt: Attempt, error: Exception) -> None:
+        """End an attempt by the executor's own error."""
+        self.futures[attempt.id].set_exception(error)
+
     def answer(self, attempt: Attempt, result: Result) -> None:
         self.futures[attempt.id].set_result(unstructure(result))
 

@@ -14,7 +14,7 @@ import pytest
 from aero_core.config import LimitSettings
 from aero_core.engine import EventKind
 from aero_core.engine.tasks import retry_after
-from aero_core.errors import CatalogError
+from aero_core.errors import AeroError, CatalogError
 from aero_core.models import Failure, FlowState, PolicyEnum, Result, RunState, Schedule
 from tests.unit.engines import World, in_thread, source, spec
 
@@ -149,6 +149,40 @@ def test_a_flow_may_ask_for_retries(world: World) -> None:
 )
 def test_backoff_doubles(attempt: int, retries: int, retryable: bool, seconds: float | None) -> None:
     assert retry_after(attempt, retries, Failure("any", "", retryable)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        (None, 2.0),
+        (0.0, 2.0),
+        (1.5, 2.0),
+        (120.0, 120.0),
+        (3600.0, 3600.0),
+        (10.0**9, 86400.0),
+        (float("inf"), 86400.0),
+    ],
+)
+def test_a_wait_that_is_asked_for_is_kept_up_to_a_day(asked: float | None, seconds: float) -> None:
+    assert retry_after(2, 0, Failure("fetch", "", True, retry_after=asked)) == seconds
+
+
+def test_a_wait_brings_no_further_attempt() -> None:
+    assert retry_after(1, 0, Failure("fetch", "", False, retry_after=9.0)) is None
+    assert retry_after(4, 0, Failure("fetch", "", True, retry_after=9.0)) is None
+
+
+def test_a_run_is_not_tried_again_before_the_wait_that_was_asked_for(world: World) -> None:
+    world.register(spec("a"))
+    world.ask("a")
+    with world.running():
+        asked = AeroError("leave me alone", retryable=True, retry_after=120.0)
+        world.hand.refuse(world.hand.wait(1), asked)
+        waiting = world.wait_for(EventKind.RETRY).run
+    assert waiting is not None
+    assert waiting.error == Failure("executor", "leave me alone", True, retry_after=120.0)
+    assert waiting.not_before is not None
+    assert 100 < (waiting.not_before - world.catalog.now()).total_seconds() <= 120
 
 
 def test_what_was_cancelled_is_not_retried() -> None:
