@@ -24,6 +24,7 @@ from aero_core.models import (
 from aero_http import coding, validators
 from aero_http.content import describe, path_suffix
 from aero_http.exchange import FAILURES, Answer, ask, own_headers
+from aero_http.framing import announced
 from aero_http.messages import (
     Interrupted,
     cannot,
@@ -157,10 +158,7 @@ class Download:
         """Start from zero."""
         sink.restart()
         headers = answer.headers
-        announced = headers.get("Content-Length", "").strip()
-        # RFC 9112, 6.3: beside a transfer coding a length means nothing.
-        known = announced.isascii() and announced.isdigit() and "Transfer-Encoding" not in headers
-        total = int(announced) if known else None
+        total = announced(headers, self.member.url)
         self._check_limit(total or 0)
         inflater = self._inflater(answer)
         seal = None if inflater else validators.if_range(validators.read(headers))
@@ -180,6 +178,7 @@ class Download:
 
     def _check_rest(self, answer: Answer, body: Body) -> None:
         """Make sure that an answer goes on where the download broke off."""
+        announced(answer.headers, self.member.url)
         found = _RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
         total = int(found[3]) if found and found[3] != "*" else body.total
         before, now = body.headers.get("ETag"), answer.headers.get("ETag")

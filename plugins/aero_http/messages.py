@@ -26,6 +26,7 @@ from aero_http.urls import shown
 
 #: Ten digits are three centuries: what asks for more means nothing by it.
 _SECONDS = re.compile(r"[0-9]{1,10}")
+LENGTH = "its Content-Length is not one number, so that a part could pass for the whole; tell who runs the server"
 _AGAIN = frozenset({202, 408, 425, 429})
 _HINTS = {
     202: "the content is still being prepared",
@@ -160,7 +161,10 @@ def _why(causes: list[BaseException], settings: Settings) -> tuple[str, bool]:
     if isinstance(cause := find(ssl.SSLCertVerificationError), ssl.SSLCertVerificationError):
         why = cause.verify_message or "verification failed"
         return f"its TLS certificate is not trusted ({_plain(why)})", False
-    if find(requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader):
+    # Of the answer: several lengths. requests has one of that name, too, for what is sent.
+    if find(urllib3.exceptions.InvalidHeader):
+        return LENGTH, False
+    if find(requests.exceptions.InvalidHeader):
         return "a header in the source's options has an invalid name or value", False
     if find(
         requests.exceptions.InvalidProxyURL,

@@ -125,9 +125,10 @@ def test_a_download_that_stays_short_fails(fetch: Fetcher, server: WebServer) ->
     assert len(server.requests) == 4
 
 
-def test_chunks_that_break_off_fail(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
-    url = server.publish("a.csv", b"12345", chunked=True)
-    server.script("a.csv", Reply(cut=3))
+@pytest.mark.parametrize("body", ["", "5\r\n123", "5\r\n12345", "5\r\n12345\r\n", "5\r\n12345\r\n5", "5", "x\r\n12345"])
+def test_chunks_that_break_off_fail(fetcher: Callable[..., Fetcher], server: WebServer, body: str) -> None:
+    raw = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}".encode()
+    url = server.script("a.csv", Reply(raw=raw))
     with pytest.raises(FetchError, match="broke off") as caught:
         fetcher(retries=0)(url)
     assert caught.value.retryable

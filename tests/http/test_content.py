@@ -177,11 +177,80 @@ def test_an_empty_body_needs_no_coding(fetch: Fetcher, server: WebServer) -> Non
     assert fetch.new(url).artifact.size == 0
 
 
-@pytest.mark.parametrize("length", ["nonsense", None])
-def test_a_body_without_a_length_ends_with_the_connection(
-    fetch: Fetcher, server: WebServer, length: str | None
+def raw_reply(*headers: str, body: str = "12345") -> Reply:
+    return Reply(raw="\r\n".join(["HTTP/1.1 200 OK", *headers, "", body]).encode("latin-1"))
+
+
+def test_a_body_without_a_length_ends_with_the_connection(fetch: Fetcher, server: WebServer) -> None:
+    url = server.script("a.csv", raw_reply("Connection: close"))
+    assert fetch.new(url).artifact.checksum == checksum(b"12345")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Length: abc"],
+        ["Content-Length: -5"],
+        ["Content-Length: +5"],
+        ["Content-Length: 5.0"],
+        ["Content-Length: 1_2"],
+        ["Content-Length: 0x5"],
+        ["Content-Length: 5 5"],
+        ["Content-Length: "],
+        ["Content-Length: 5,"],
+        ["Content-Length: 12, 13"],
+        ["Content-Length: 5", "Content-Length: 6"],
+        ["Content-Length: 5, 5", "Content-Length: 6"],
+        ["Content-Length: \xb2"],
+        ["Content-Length: " + "9" * 5000],
+    ],
+)
+def test_a_senseless_length_is_refused(fetch: Fetcher, server: WebServer, headers: list[str]) -> None:
+    url = server.script("a.csv", raw_reply(*headers))
+    with pytest.raises(FetchError, match="its Content-Length is not one number") as caught:
+        fetch(url)
+    assert not caught.value.retryable
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Content-Length: 5"],
+        ["Content-Length: 5, 5"],
+        ["Content-Length: 5,5 ,\t05"],
+        ["Content-Length: 5", "Content-Length: 5"],
+    ],
+)
+@pytest.mark.parametrize(("body", "whole"), [("12345", True), ("123", False)])
+def test_equal_lengths_are_one(
+    fetcher: Callable[..., Fetcher], server: WebServer, headers: list[str], body: str, whole: bool
 ) -> None:
-    line = f"Content-Length: {length}\r\n" if length else ""
-    raw = f"HTTP/1.1 200 OK\r\n{line}Connection: close\r\n\r\n12345".encode()
-    url = server.script("a.csv", Reply(raw=raw))
+    url = server.script("a.csv", raw_reply(*headers, body=body))
+    fetch = fetcher(retries=0)
+    if whole:
+        assert fetch.new(url).artifact.checksum == checksum(b"12345")
+    else:
+        with pytest.raises(FetchError, match="3 of 5"):
+            fetch(url)
+
+
+def test_equal_lengths_end_a_body_on_an_open_connection(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
+    url = server.publish("a.csv", b"12345", headers={"Content-Length": "5, 5"})
+    server.script("a.csv", Reply(cut=5, hang=True))
+    assert fetcher(read_timeout=5.0).new(url).artifact.checksum == checksum(b"12345")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("applied", ["gzip, chunked", "gzip", "identity", "chunked, chunked", "chunked ", "xchunked"])
+def test_an_unknown_transfer_coding_is_refused(fetch: Fetcher, server: WebServer, applied: str) -> None:
+    url = server.script("a.csv", raw_reply(f"Transfer-Encoding: {applied}", body="5\r\n12345\r\n0\r\n\r\n"))
+    with pytest.raises(FetchError, match="Transfer-Encoding") as caught:
+        fetch(url)
+    assert not caught.value.retryable
+
+
+def test_beside_chunks_a_length_means_nothing(fetch: Fetcher, server: WebServer) -> None:
+    headers = ["Content-Length: 99", "Transfer-Encoding: Chunked"]
+    url = server.script("a.csv", raw_reply(*headers, body="5\r\n12345\r\n0\r\n\r\n"))
     assert fetch.new(url).artifact.checksum == checksum(b"12345")
