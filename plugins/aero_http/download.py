@@ -158,7 +158,7 @@ class Download:
         """Start from zero."""
         sink.restart()
         headers = answer.headers
-        total = announced(headers, self.member.url)
+        total = announced(answer.response, self.member.url)
         self._check_limit(total or 0)
         inflater = self._inflater(answer)
         seal = None if inflater else validators.if_range(validators.read(headers))
@@ -178,7 +178,7 @@ class Download:
 
     def _check_rest(self, answer: Answer, body: Body) -> None:
         """Make sure that an answer goes on where the download broke off."""
-        announced(answer.headers, self.member.url)
+        announced(answer.response, self.member.url)
         found = _RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
         total = int(found[3]) if found and found[3] != "*" else body.total
         before, now = body.headers.get("ETag"), answer.headers.get("ETag")

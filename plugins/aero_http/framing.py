@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import Any
 
-from aero_http.messages import LENGTH, cannot
+import requests
+from urllib3.exceptions import HeaderParsingError
+from urllib3.util.response import assert_header_parsing
+
+from aero_http.messages import LENGTH, NO_HTTP, Interrupted, cannot
 
 #: RFC 9110, 8.6: a proxy may have joined equal ones.
 _LENGTHS = re.compile(r"[0-9]{1,18}(?:[ \t]*,[ \t]*[0-9]{1,18})*")
 
 
-def announced(headers: Mapping[str, str], url: str) -> int | None:
+def announced(response: requests.Response, url: str) -> int | None:
     """Bytes of a body; None where chunks or the connection's end tell.
 
     Raises:
         FetchError: Its end cannot be known: what there is might be a part.
+        Interrupted: The same, but it may pass.
     """
+    raw: Any = response.raw
+    try:
+        # Python leaves out what follows a line that is no header, Content-Length and all, and urllib3 only logs it.
+        assert_header_parsing(raw._original_response.msg)
+    except HeaderParsingError as error:
+        raise Interrupted(cannot(url, NO_HTTP)) from error
+    headers = response.headers
     applied = headers.get("Transfer-Encoding")
     # Just so: what reads the body below takes any other spelling for no chunks.
     if applied and applied.lower() != "chunked":

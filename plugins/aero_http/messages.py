@@ -26,6 +26,7 @@ from aero_http.urls import shown
 
 #: Ten digits are three centuries: what asks for more means nothing by it.
 _SECONDS = re.compile(r"[0-9]{1,10}")
+NO_HTTP = "the answer is no valid HTTP"
 LENGTH = "its Content-Length is not one number, so that a part could pass for the whole; tell who runs the server"
 _AGAIN = frozenset({202, 408, 425, 429})
 _HINTS = {
@@ -194,7 +195,7 @@ def _broken(causes: list[BaseException]) -> tuple[str, bool]:
         if isinstance(cause, ConnectionError | http.client.IncompleteRead):
             return "the connection broke off", True
         if isinstance(cause, http.client.HTTPException):
-            return "the answer is no valid HTTP", True
+            return NO_HTTP, True
         if isinstance(cause, OSError) and cause.errno and not isinstance(cause, requests.exceptions.RequestException):
             return f"the connection failed ({os.strerror(cause.errno)})", True
         if isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"):

@@ -242,6 +242,13 @@ def test_equal_lengths_end_a_body_on_an_open_connection(fetcher: Callable[..., F
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("line", ["no header", "Name : value", "\x00"])
+def test_headers_that_cannot_be_read_are_refused(fetcher: Callable[..., Fetcher], server: WebServer, line: str) -> None:
+    url = server.script("a.csv", raw_reply("Connection: close", line, "Content-Length: 99"))
+    with pytest.raises(FetchError, match="the answer is no valid HTTP"):
+        fetcher(retries=0)(url)
+
+
 @pytest.mark.parametrize("applied", ["gzip, chunked", "gzip", "identity", "chunked, chunked", "chunked ", "xchunked"])
 def test_an_unknown_transfer_coding_is_refused(fetch: Fetcher, server: WebServer, applied: str) -> None:
     url = server.script("a.csv", raw_reply(f"Transfer-Encoding: {applied}", body="5\r\n12345\r\n0\r\n\r\n"))
