@@ -36,7 +36,8 @@ _PREFERRED = {
     "text/plain": ".txt",
     "text/xml": ".xml",
 }
-_VAGUE = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-download"})
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
+_VAGUE = frozenset({"application/octet-stream", "binary/octet-stream", "application/x-download"})
 _TEXTUAL = re.compile(r"text/.*|.*[/+](json|xml|javascript|x-ndjson|yaml|csv)")
 #: Two letters or digits and a letter at least: `.2` of `v1.2` is no suffix.
 _SUFFIX = re.compile(r"\.(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{1,10}")
@@ -85,10 +86,11 @@ def describe(headers: Mapping[str, str], url: str, answered: str, head: bytes) -
     """
     header = Message()
     header["Content-Type"] = headers.get("Content-Type", "")
-    declared = header.get_content_type() if headers.get("Content-Type") else ""
+    declared = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     proposed = _disposition_suffix(headers.get("Content-Disposition", ""))
     named = path_suffix(url) or proposed or path_suffix(answered)
-    media_type = _guess(named, head) if declared in _VAGUE else declared
+    told = _TYPE.fullmatch(declared) and declared not in _VAGUE
+    media_type = declared if told else _guess(named, head)
     encoding = None
     if _TEXTUAL.fullmatch(media_type):
         encoding = _known(header.get_content_charset()) or _charset(head)

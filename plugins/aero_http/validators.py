@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -9,17 +10,18 @@ from aero_core.models import Previous, Validators
 from aero_http.times import read_time
 
 ETAG, LAST_MODIFIED = "etag", "last-modified"
-_LONGEST = 1000
+#: What does no harm on a terminal that shows it.
+_KEPT = re.compile(r"[\x20-\x7e\xa0-\xff]{1,1000}")
 
 
 def read(headers: Mapping[str, str]) -> dict[str, str]:
     """The validators worth keeping."""
     found = {}
     etag = headers.get("ETag", "").strip()
-    if etag and len(etag) <= _LONGEST:
+    if _KEPT.fullmatch(etag):
         found[ETAG] = etag
     changed = headers.get("Last-Modified", "").strip()
-    if changed and _settled(changed, headers.get("Date")):
+    if _KEPT.fullmatch(changed) and _settled(changed, headers.get("Date")):
         found[LAST_MODIFIED] = changed
     return found
 

@@ -49,6 +49,19 @@ def test_an_unreadable_time_is_no_validator(fetch: Fetcher, server: WebServer, c
     assert fetch.new(server.publish("a.csv", b"1", last_modified=changed)).validators == {}
 
 
+@pytest.mark.parametrize("name", ["ETag", "Last-Modified"])
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "a\x9b31mb", "a\x00b", "x" * 1001])
+def test_what_cannot_be_shown_is_no_validator(fetch: Fetcher, server: WebServer, name: str, text: str) -> None:
+    text = f'"{text}"' if name == "ETag" else f"{LONG_AGO} ({text})"
+    assert fetch.new(server.publish("a.csv", b"1", headers={name: text})).validators == {}
+
+
+def test_an_etag_without_quotes_serves(fetch: Fetcher, server: WebServer) -> None:
+    url = server.publish("a.csv", b"1", etag="größe 1")
+    first = fetch.new(url)
+    assert fetch(url, previous=known(first)) == NotModified({"etag": "größe 1"}, "etag")
+
+
 def test_equal_bytes_under_a_new_etag_are_no_change(fetch: Fetcher, server: WebServer) -> None:
     first = fetch.new(server.publish("a.csv", b"1", etag='"1"'))
     url = server.publish("a.csv", b"1", etag='"2"')
