@@ -40,7 +40,7 @@ from aero_http.urls import check_url
 
 _BLOCK = 1 << 20
 _REPORT_EVERY = 0.1
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 @attrs.define
@@ -99,12 +99,14 @@ class Download:
 
     def _persist(self, sink: Sink) -> Fetched | NotModified:
         patience = Patience(self.settings)
+        furthest = 0
         while True:
-            before = self._body.received if self._body else 0
             try:
                 return self._attempt(sink)
             except Interrupted as broken:
-                if self._body and self._body.received - before >= _BLOCK:
+                # Further than ever: a download that starts again and again does not get on.
+                if self._body and self._body.received >= furthest + _BLOCK:
+                    furthest = self._body.received
                     patience.renew()
                 patience.wait(broken, self._report)
 
@@ -115,7 +117,7 @@ class Download:
         headers = self._conditions(body)
         answer = ask(self.session, self.member.url, headers, self._credentials, self.settings)
         with closing(answer.response):
-            if answer.response.status_code == 304 and "Range" not in headers and headers:
+            if answer.response.status_code == 304 and body is None and self.expected is None and headers:
                 answer.response.raw.read()
                 return self._unchanged(answer)
             self._check_status(answer, resuming=body is not None)
@@ -186,7 +188,8 @@ class Download:
             found is not None
             and int(found[1]) == body.received
             and (body.total is None or total == body.total)
-            and (total is None or int(found[2]) < total)
+            and total is not None
+            and int(found[2]) < total
             and (before is None or now is None or before == now)
         )
         if not fits:

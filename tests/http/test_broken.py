@@ -74,6 +74,7 @@ def test_content_that_changed_meanwhile_starts_again(fetch: Fetcher, server: Web
         {"Content-Range": "bytes 4-9/11"},
         {"Content-Range": "bytes 4-19/10"},
         {"Content-Range": "bytes 4-9/10", "ETag": '"2"'},
+        {"Content-Range": "bytes 4-9/" + "9" * 5000},
         {"Content-Range": "nonsense"},
         {},
     ],
@@ -83,6 +84,22 @@ def test_a_rest_that_does_not_fit_starts_again(fetch: Fetcher, server: WebServer
     server.script("a.bin", Reply(cut=4), Reply(status=206, headers=headers, body=b"xxxxxx"))
     assert fetch.new(url).artifact.checksum == checksum(b"0123456789")
     assert ranges(server) == [None, "bytes=4-", None]
+
+
+def test_a_rest_of_an_unknown_whole_starts_again(fetch: Fetcher, server: WebServer) -> None:
+    url = server.publish("a.bin", b"0123456789", etag='"1"', chunked=True)
+    part = Reply(status=206, headers={"Content-Range": "bytes 4-6/*"}, body=b"456")
+    server.script("a.bin", Reply(cut=4), part)
+    assert fetch.new(url).artifact.checksum == checksum(b"0123456789")
+    assert ranges(server) == [None, "bytes=4-", None]
+
+
+def test_starting_again_and_again_is_no_progress(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
+    url = server.publish("a.bin", CONTENT, etag='"1"')
+    server.script("a.bin", *[Reply(cut=CUT), Reply(status=416)] * 9)
+    with pytest.raises(FetchError):
+        fetcher(retries=3)(url)
+    assert len(server.requests) == 4
 
 
 def test_a_server_without_a_rest_starts_again(fetch: Fetcher, server: WebServer) -> None:

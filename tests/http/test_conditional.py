@@ -103,6 +103,12 @@ def test_a_304_that_nobody_asked_for_is_an_error(fetch: Fetcher, server: WebServ
         fetch(url)
 
 
+def test_a_304_is_no_answer_to_who_wants_the_content(fetch: Fetcher, server: WebServer) -> None:
+    url = server.script("a.csv", Reply(status=304))
+    with pytest.raises(FetchError, match="304 Not Modified"):
+        fetch(url, expected={"etag": '"1"'})
+
+
 def test_polls_keep_their_connection(fetch: Fetcher, server: WebServer) -> None:
     url = server.publish("a.csv", b"1", etag='"1"')
     previous = known(fetch.new(url))
