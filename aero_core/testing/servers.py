@@ -74,6 +74,7 @@ class Reply:
         body: Sent with `status`.
         cut: Close the connection after so many bytes of the body.
         hang: Say nothing more (after `cut` bytes of the body, if given) until the server closes.
+        drip: Send the body byte by byte, with so many seconds between them.
         drop: Close the connection without an answer.
         raw: Send these bytes in place of an answer, then close the connection.
     """
@@ -83,6 +84,7 @@ class Reply:
     body: bytes = b""
     cut: int | None = None
     hang: bool = False
+    drip: float | None = None
     drop: bool = False
     raw: bytes | None = None
 
@@ -323,6 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_chunks(file.read(reply.cut))
                 if reply.cut is None:
                     self.wfile.write(b"0\r\n\r\n")
+            elif reply.drip is not None:
+                file.seek(start)
+                self._drip(file.read(reply.cut), reply.drip)
             elif isinstance(body, Path):
                 self.connection.sendfile(file, start, reply.cut)
             else:
@@ -332,6 +337,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.web.closing.wait()
         if reply.cut is not None:
             self.close_connection = True
+
+    def _drip(self, data: bytes, seconds: float) -> None:
+        for byte in data:
+            self.wfile.write(bytes([byte]))
+            if self.web.closing.wait(seconds):
+                break
 
     def _send_chunks(self, data: bytes) -> None:
         for at in range(0, len(data), _CHUNK):

@@ -33,7 +33,7 @@ from aero_http.messages import (
     size,
     unwanted_status,
 )
-from aero_http.patience import Patience
+from aero_http.patience import Pace, Patience
 from aero_http.settings import Settings
 from aero_http.sink import Sink
 from aero_http.urls import check_url
@@ -199,13 +199,14 @@ class Download:
         body.total = total
 
     def _stream(self, answer: Answer, body: Body, sink: Sink) -> None:
-        read = answer.response.raw.read1
+        read, pace = answer.response.raw.read1, Pace(self.settings)
         while True:
             try:
                 # `read1` answers what is there: a slow source is seen to move.
                 block: bytes = read(_BLOCK)
             except FAILURES as error:
-                raise self._cut_short(error, body) from error
+                failed = connection_failed(self.member.url, error, self.settings)
+                raise self._cut_short(failed, body) from error
             if not block:
                 return
             body.received += len(block)
@@ -213,6 +214,9 @@ class Download:
                 self._check_limit(sink.size + len(piece))
                 sink.write(piece)
             self._report()
+            if pace.trickles(len(block)):
+                why = f"the server sent less than {size(self.settings.min_rate)} a second"
+                raise self._cut_short(Interrupted(cannot(self.member.url, why)), body)
 
     def _plain(self, block: bytes, body: Body) -> Iterator[bytes]:
         if body.inflater is None:
@@ -224,8 +228,7 @@ class Download:
             why = "the answer is not compressed as its Content-Encoding says"
             raise Interrupted(cannot(self.member.url, why)) from error
 
-    def _cut_short(self, error: BaseException, body: Body) -> Exception:
-        failed = connection_failed(self.member.url, error, self.settings)
+    def _cut_short(self, failed: Exception, body: Body) -> Exception:
         if isinstance(failed, Interrupted) and body.total is not None:
             came = f"{failed.error}, after {body.received} of {body.total} bytes"
             return Interrupted(FetchError(came))

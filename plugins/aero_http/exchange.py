@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urljoin
 
@@ -19,7 +20,7 @@ from aero_http.settings import Settings
 from aero_http.urls import check_url, origin
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SMALL = 1 << 16
+_SMALL, _PIECES = 1 << 14, 4
 #: Headers on which length, resuming and comparing rest.
 _OURS = frozenset(
     {
@@ -153,12 +154,13 @@ def _follow(session: requests.Session, response: requests.Response, here: str) -
     """Where a redirect leads."""
     try:
         location: str | None = session.get_redirect_target(response)
-        # Read, a short body leaves the connection usable.
-        response.raw.read(_SMALL)
-    except FAILURES:
+    except ValueError:
         location = None
-    finally:
-        response.close()
+    with closing(response), suppress(*FAILURES):
+        # Read, a short body leaves the connection usable; one that trickles is not waited for.
+        for _ in range(_PIECES):
+            if not response.raw.read1(_SMALL):
+                break
     if not location:
         raise cannot(here, "it redirects to nowhere", retryable=False)
     try:

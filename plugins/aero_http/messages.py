@@ -117,14 +117,13 @@ def seconds(value: float) -> str:
     return f"{value:g} s"
 
 
-def size(count: int) -> str:
+def size(count: float) -> str:
     """A number of bytes for people."""
-    amount = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.4g} {unit}"
-        amount /= 1000
-    return f"{amount:.4g} TB"
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""How often and after which wait a fetch is tried again."""
+"""How long a fetch goes on: how slowly, how often and after which waits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ from aero_http.messages import Interrupted
 from aero_http.settings import Settings
 
 _TICK = 0.5
+
+
+class Pace:
+    """Notices a body that trickles: the read timeout bounds silences, but not how many there are."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._rate, self._span = settings.min_rate, 2 * settings.read_timeout
+        self._since, self._bytes = time.monotonic(), 0
+
+    def trickles(self, count: int) -> bool:
+        """Whether, with `count` more bytes, too few have come for too long."""
+        self._bytes += count
+        passed = time.monotonic() - self._since
+        if passed < self._span:
+            return False
+        slow = self._bytes < self._rate * passed
+        self._since, self._bytes = time.monotonic(), 0
+        return slow
 
 
 class Patience:

@@ -14,6 +14,8 @@ class Settings:
     Attributes:
         connect_timeout: Seconds until a connection must stand.
         read_timeout: Seconds that a server may keep silent.
+        min_rate: Bytes a second that a body must bring, on the average of twice `read_timeout`, or it
+            counts as broken off; 0 for any.
         retries: How often one fetch is tried again after a passing failure. A broken download that
             got on by a MiB or more begins to count anew.
         backoff: Seconds before the second retry (the first follows at once); doubles with each.
@@ -26,6 +28,7 @@ class Settings:
 
     connect_timeout: float = attrs.field(default=10.0, validator=gt(0))
     read_timeout: float = attrs.field(default=30.0, validator=gt(0))
+    min_rate: float = attrs.field(default=100.0, validator=ge(0))
     retries: int = attrs.field(default=3, validator=ge(0))
     backoff: float = attrs.field(default=0.3, validator=ge(0))
     backoff_max: float = attrs.field(default=30.0, validator=ge(0))

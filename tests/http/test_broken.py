@@ -165,6 +165,29 @@ def test_a_stalled_body_resumes(fetcher: Callable[..., Fetcher], server: WebServ
     assert ranges(server) == [None, "bytes=3-"]
 
 
+def test_a_body_that_trickles_fails(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
+    url = server.publish("a.csv", bytes(1000))
+    server.script("a.csv", *[Reply(drip=0.05)] * 2)
+    with pytest.raises(FetchError, match=r"less than 1 kB a second, after \d+ of 1000 bytes") as caught:
+        fetcher(read_timeout=0.2, min_rate=1000.0, retries=1)(url)
+    assert caught.value.retryable
+    assert len(server.requests) == 2
+
+
+def test_a_body_that_trickles_resumes(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
+    url = server.publish("a.csv", CONTENT, etag='"1"')
+    server.script("a.csv", Reply(drip=0.05))
+    assert fetcher(read_timeout=0.2, min_rate=1000.0).new(url).artifact.checksum == checksum(CONTENT)
+    assert [seen.status for seen in server.requests] == [200, 206]
+
+
+@pytest.mark.parametrize("min_rate", [0.0, 1.0])
+def test_a_body_may_be_slow(fetcher: Callable[..., Fetcher], server: WebServer, min_rate: float) -> None:
+    url = server.publish("a.csv", b"0123456789")
+    server.script("a.csv", Reply(drip=0.05))
+    assert fetcher(read_timeout=0.1, min_rate=min_rate, retries=0).new(url).artifact.size == 10
+
+
 @pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 502, 503, 504])
 def test_passing_failures_are_tried_again(fetch: Fetcher, server: WebServer, status: int) -> None:
     url = server.publish("a.csv", b"1")

@@ -107,6 +107,12 @@ def test_an_endless_body_of_a_redirect_is_not_read(fetch: Fetcher, server: WebSe
     assert [seen.connection for seen in server.requests] == [1, 2]
 
 
+def test_a_trickling_body_of_a_redirect_is_not_waited_for(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
+    server.publish("b.csv", b"1")
+    slow = Reply(status=302, headers={"Location": "/b.csv"}, body=bytes(10), drip=1000)
+    fetcher(read_timeout=0.1).new(server.script("a.csv", slow))
+
+
 def test_cookies_are_not_kept(fetch: Fetcher, server: WebServer) -> None:
     url = server.publish("a.csv", b"1", headers={"Set-Cookie": "id=1; Path=/"})
     fetch.new(url)
