@@ -26,6 +26,7 @@ for _suffix, _type in {
     _TYPES.add_type(_type, _suffix)
 
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_GZIP = frozenset({"application/gzip", "application/x-gzip"})
 _PREFERRED = {
     "application/gzip": ".gz",
     "application/json": ".json",
@@ -86,9 +87,8 @@ def describe(headers: Mapping[str, str], url: str, answered: str, head: bytes) -
     """
     header = Message()
     header["Content-Type"] = headers.get("Content-Type", "")
-    declared = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    proposed = _disposition_suffix(headers.get("Content-Disposition", ""))
-    named = path_suffix(url) or proposed or path_suffix(answered)
+    declared = _declared(headers)
+    named = _named(headers, url, answered)
     told = _TYPE.fullmatch(declared) and declared not in _VAGUE
     media_type = declared if told else _guess(named, head)
     encoding = None
@@ -97,7 +97,21 @@ def describe(headers: Mapping[str, str], url: str, answered: str, head: bytes) -
     return Description(media_type, encoding, named or _suffix_of(media_type))
 
 
-def path_suffix(url: str) -> str:
+def is_packed(headers: Mapping[str, str], url: str, answered: str) -> bool:
+    """Whether a file is compressed by itself, by its name or type; arguments as `describe` takes them."""
+    return _named(headers, url, answered).lower().endswith((".gz", ".tgz")) or _declared(headers) in _GZIP
+
+
+def _declared(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _named(headers: Mapping[str, str], url: str, answered: str) -> str:
+    proposed = _disposition_suffix(headers.get("Content-Disposition", ""))
+    return _path_suffix(url) or proposed or _path_suffix(answered)
+
+
+def _path_suffix(url: str) -> str:
     """The suffix in a URL's path; empty where there is none that tells anything."""
     suffix = _suffix_in(unquote(urlsplit(url).path))
     return "" if suffix.lower() in _PROGRAMS else suffix

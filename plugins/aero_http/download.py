@@ -22,7 +22,7 @@ from aero_core.models import (
     Validators,
 )
 from aero_http import coding, validators
-from aero_http.content import describe, path_suffix
+from aero_http.content import describe, is_packed
 from aero_http.exchange import FAILURES, Answer, ask, own_headers
 from aero_http.framing import announced
 from aero_http.messages import (
@@ -161,8 +161,9 @@ class Download:
         sink.restart()
         headers = answer.headers
         total = announced(answer.response, self.member.url)
-        self._check_limit(total or 0)
         inflater = self._inflater(answer)
+        check = self._check_packed if inflater else self._check_limit
+        check(total or 0)
         seal = None if inflater else validators.if_range(validators.read(headers))
         if headers.get("Accept-Ranges", "").strip().lower() == "none":
             seal = None
@@ -171,7 +172,7 @@ class Download:
     def _inflater(self, answer: Answer) -> coding.Inflater | None:
         applied = answer.headers.get("Content-Encoding", "").strip().lower()
         # Many servers call a file that is compressed by itself so: it stays as it is.
-        if applied in ("", "identity") or path_suffix(self.member.url).endswith((".gz", ".tgz")):
+        if applied in ("", "identity") or is_packed(answer.headers, self.member.url, answer.url):
             return None
         if applied in coding.CODINGS:
             return coding.Inflater()
@@ -210,6 +211,7 @@ class Download:
             if not block:
                 return
             body.received += len(block)
+            self._check_packed(body.received)
             for piece in self._plain(block, body):
                 self._check_limit(sink.size + len(piece))
                 sink.write(piece)
@@ -239,6 +241,10 @@ class Download:
         if count > limit:
             why = f"it is larger than the source's limit of {size(limit)}; raise that to take it"
             raise cannot(self.member.url, why, retryable=False)
+
+    def _check_packed(self, count: int) -> None:
+        """Packing adds little to what does not shrink; without end is what unpacks to nothing."""
+        self._check_limit(count // 2 - _BLOCK)
 
     def _check_length(self, body: Body) -> None:
         if body.total is not None and body.received != body.total:

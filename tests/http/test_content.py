@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zlib
 from collections.abc import Callable
 
@@ -145,10 +146,31 @@ def test_a_coding_that_nobody_asked_for_is_undone(
     assert (artifact.checksum, artifact.size) == (checksum(content), len(content))
 
 
-def test_a_packed_file_stays_packed(fetch: Fetcher, server: WebServer) -> None:
+@pytest.mark.parametrize(
+    ("name", "headers"),
+    [
+        ("a.csv.gz", {}),
+        ("A.CSV.GZ", {}),
+        ("a", {"Content-Disposition": "attachment; filename=a.csv.gz"}),
+        ("a", {"Content-Type": "application/x-gzip"}),
+    ],
+)
+def test_a_packed_file_stays_packed(fetch: Fetcher, server: WebServer, name: str, headers: dict[str, str]) -> None:
     packed = gzip.compress(b"1")
-    url = server.publish("a.csv.gz", packed, headers={"Content-Encoding": "gzip"})
+    url = server.publish(name, packed, headers={"Content-Encoding": "gzip", **headers})
     assert fetch.new(url).artifact.checksum == checksum(packed)
+
+
+def test_the_limit_is_of_what_was_packed(fetch: Fetcher, server: WebServer) -> None:
+    content = random.Random(1).randbytes(1000)
+    url = server.publish("a.bin", gzip.compress(content), headers={"Content-Encoding": "gzip"})
+    assert fetch.new(url, limit=1000).artifact.checksum == checksum(content)
+
+
+def test_what_unpacks_to_nothing_meets_the_limit(fetch: Fetcher, server: WebServer) -> None:
+    url = server.publish("a.csv", gzip.compress(b"") * 200_000, headers={"Content-Encoding": "gzip"}, chunked=True)
+    with pytest.raises(FetchError, match="limit of 10 bytes"):
+        fetch(url, limit=10)
 
 
 def test_a_bomb_meets_the_limit(fetch: Fetcher, server: WebServer) -> None:
