@@ -34,6 +34,7 @@ from aero_http.messages import (
     unwanted_status,
 )
 from aero_http.patience import Pace, Patience
+from aero_http.session import silenced
 from aero_http.settings import Settings
 from aero_http.sink import Sink
 from aero_http.urls import check_url
@@ -91,7 +92,7 @@ class Download:
         if self.expected is not None and not validators.can_tell(self.expected):
             why = "neither ETag nor Last-Modified is known of the wanted content"
             raise cannot(self.member.url, why, retryable=False)
-        with Sink(self.target) as sink:
+        with silenced(), Sink(self.target) as sink:
             result = self._persist(sink)
         if isinstance(result, NotModified):
             self.target.unlink(missing_ok=True)

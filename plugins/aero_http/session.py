@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -15,6 +19,25 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from aero_http.settings import Settings
+
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep urllib3 from logging in this context: it writes whole URLs, whose query may be a secret."""
+    for name in ("connection", "connectionpool"):
+        # Added once: a logger knows its filters.
+        logging.getLogger(f"urllib3.{name}").addFilter(_is_heard)
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+def _is_heard(_record: logging.LogRecord) -> bool:
+    return not _silent.get()
 
 
 class Sessions:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from aero_core.errors import FetchError
 from aero_core.testing.fetching import Fetcher
@@ -167,6 +168,17 @@ def test_wrong_options(fetch: Fetcher, server: WebServer, options: dict[str, Any
     assert says in str(error)
     assert not error.retryable
     assert server.requests == []
+
+
+def test_logs_tell_no_query(
+    fetcher: Callable[..., Fetcher], server: WebServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    url = server.script("a.csv", Reply(raw=b"HTTP/1.1 200 OK\r\nno header\r\n\r\n")) + "?key=SECRET"
+    failure(fetcher(retries=1), url)
+    assert "SECRET" not in caplog.text
+    requests.get(server.publish("b.csv", b"1"), timeout=10)
+    assert "/b.csv" in caplog.text, "others still hear of their own requests"
 
 
 def test_a_bundle_that_is_not_there(
