@@ -172,6 +172,8 @@ def _why(causes: list[BaseException], settings: Settings) -> tuple[str, bool]:
         urllib3.exceptions.ProxySchemeUnsupported,
     ):
         return "the proxy's URL is not valid; check HTTP_PROXY and HTTPS_PROXY", False
+    if find(requests.exceptions.InvalidSchema):
+        return "the proxy is a SOCKS one, which needs the package PySocks where the run happens", False
     if find(requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError, UnicodeError):
         return "it is no valid URL", False
     if find(socket.gaierror, urllib3.exceptions.NameResolutionError):

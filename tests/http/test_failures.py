@@ -181,6 +181,13 @@ def test_logs_tell_no_query(
     assert "/b.csv" in caplog.text, "others still hear of their own requests"
 
 
+def test_a_proxy_of_an_unknown_kind(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://me:SECRET@127.0.0.1:1")
+    error = failure(fetch, "http://data.invalid/a.csv")
+    assert "SOCKS" in str(error)
+    assert not error.retryable
+
+
 def test_a_bundle_that_is_not_there(
     fetch: Fetcher, server: WebServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
