@@ -119,7 +119,9 @@ class Download:
         answer = ask(self.session, self.member.url, headers, self._credentials, self.settings)
         with closing(answer.response):
             if answer.response.status_code == 304 and body is None and self.expected is None and headers:
-                answer.response.raw.read()
+                # Read, it leaves the connection usable; Python would wait for chunks that a 304 only speaks of.
+                if "Transfer-Encoding" not in answer.headers:
+                    answer.response.raw.read()
                 return self._unchanged(answer)
             self._check_status(answer, resuming=body is not None)
             if answer.response.status_code == 206 and body is not None:
@@ -149,7 +151,7 @@ class Download:
             if status in (404, 410, 412):
                 raise gone(url, f"the server answers {status}")
             # The rest of a body need not repeat what `If-Range` has proved.
-            if status == 200 and validators.differ(self.expected, answer.headers):
+            if status in (200, 203) and validators.differ(self.expected, answer.headers):
                 raise gone(url, "it has changed")
         if resuming and status == 416:
             self._body = None
@@ -159,6 +161,7 @@ class Download:
 
     def _begin(self, answer: Answer, sink: Sink) -> Body:
         """Start from zero."""
+        self._body = None
         sink.restart()
         headers = answer.headers
         total = announced(answer.response, self.member.url)

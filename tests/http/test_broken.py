@@ -86,6 +86,13 @@ def test_a_rest_that_does_not_fit_starts_again(fetch: Fetcher, server: WebServer
     assert ranges(server) == [None, "bytes=4-", None]
 
 
+def test_a_new_beginning_that_fails_leaves_no_rest_to_resume(fetch: Fetcher, server: WebServer) -> None:
+    url = server.publish("a.bin", b"0123456789", etag='"1"')
+    server.script("a.bin", Reply(cut=4), Reply(raw=b"HTTP/1.1 200 OK\r\nno header\r\n\r\n"))
+    assert fetch.new(url).artifact.checksum == checksum(b"0123456789")
+    assert ranges(server)[-1] is None
+
+
 def test_a_rest_of_an_unknown_whole_starts_again(fetch: Fetcher, server: WebServer) -> None:
     url = server.publish("a.bin", b"0123456789", etag='"1"', chunked=True)
     part = Reply(status=206, headers={"Content-Range": "bytes 4-6/*"}, body=b"456")

@@ -109,6 +109,21 @@ def test_a_304_is_no_answer_to_who_wants_the_content(fetch: Fetcher, server: Web
         fetch(url, expected={"etag": '"1"'})
 
 
+def test_a_304_may_speak_of_chunks(fetcher: Callable[..., Fetcher], server: WebServer) -> None:
+    url = server.publish("a.csv", b"1", etag='"1"')
+    fetch = fetcher(read_timeout=5.0, retries=0)
+    previous = known(fetch.new(url))
+    server.script("a.csv", Reply(headers={"Transfer-Encoding": "chunked"}))
+    assert fetch(url, previous=previous) == NotModified({"etag": '"1"'}, "etag")
+
+
+@pytest.mark.parametrize("status", [200, 203])
+def test_another_content_is_not_the_wanted_one(fetch: Fetcher, server: WebServer, status: int) -> None:
+    url = server.script("a.csv", Reply(status=status, headers={"ETag": '"2"'}, body=b"2"))
+    with pytest.raises(ContentGone, match="it has changed"):
+        fetch(url, expected={"etag": '"1"'})
+
+
 def test_polls_keep_their_connection(fetch: Fetcher, server: WebServer) -> None:
     url = server.publish("a.csv", b"1", etag='"1"')
     previous = known(fetch.new(url))
