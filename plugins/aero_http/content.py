@@ -85,15 +85,13 @@ def describe(headers: Mapping[str, str], url: str, answered: str, head: bytes) -
         answered: Where redirects ended.
         head: The first bytes.
     """
-    header = Message()
-    header["Content-Type"] = headers.get("Content-Type", "")
     declared = _declared(headers)
     named = _named(headers, url, answered)
     told = _TYPE.fullmatch(declared) and declared not in _VAGUE
     media_type = declared if told else _guess(named, head)
     encoding = None
     if _TEXTUAL.fullmatch(media_type):
-        encoding = _known(header.get_content_charset()) or _charset(head)
+        encoding = _known(_told_charset(headers)) or _charset(head)
     return Description(media_type, encoding, named or _suffix_of(media_type))
 
 
@@ -104,6 +102,16 @@ def is_packed(headers: Mapping[str, str], url: str, answered: str) -> bool:
 
 def _declared(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _told_charset(headers: Mapping[str, str]) -> str | None:
+    header = Message()
+    header["Content-Type"] = headers.get("Content-Type", "")
+    try:
+        return header.get_content_charset()
+    except (LookupError, ValueError, TypeError):
+        # Python stumbles over parameters in senseless pieces.
+        return None
 
 
 def _named(headers: Mapping[str, str], url: str, answered: str) -> str:

@@ -38,6 +38,7 @@ OCTETS = "application/octet-stream"
         ("image/png", URL, b"x", ("image/png", None, ".png")),
         ("x/unheard-of", URL, b"x", ("x/unheard-of", None, "")),
         ("", URL + ".csv", b"a", ("text/csv", "utf-8", ".csv")),
+        ("text/csv; charset*0*; charset*", URL, b"a", ("text/csv", "utf-8", ".csv")),
         ("csv; charset=latin-1", URL + ".csv", b"a", ("text/csv", "iso8859-1", ".csv")),
         ("text/csv\x1b[31m", URL + ".csv", b"a", ("text/csv", "utf-8", ".csv")),
         ("x/" + 200 * "y", URL, b"a", ("text/plain", "utf-8", ".txt")),
