@@ -665,7 +665,10 @@ def aero_delete(location: Location) -> bool | None:
 
 @hookspec(firstresult=True)
 def aero_list(prefix: Location) -> Iterator[StoredObject] | None:
-    """List what lies below a location, with its age; streamed. E, for collecting garbage.
+    """List what lies below a location, with its age; streamed. E for collecting garbage, R for what is missing.
+
+    A prefix that is itself the location of an object yields that object, whatever lies beside it under a longer name:
+    so a run asks, at little cost, whether a version's bytes are still there. URLs are those that `aero_store` answered.
 
     Example:
         ```python

@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
 import pluggy
 import pytest
 
@@ -206,6 +207,16 @@ class StoreContract:
         mine = _store(hooks, artifact, place(artifact, "aaaa"))
         _store(hooks, artifact, place(artifact, "aaaab"))
         assert [item.url for item in _listed(hooks, f"{base}/aaaa", options)] == [mine]
+
+    def test_lists_one_object_by_its_own_location(
+        self, hooks: Any, place: Any, options: Mapping[str, JSON], tmp_path: Path
+    ) -> None:
+        artifact = artifact_of(tmp_path / "new", b"asked for")
+        url = _store(hooks, artifact, place(artifact))
+        _store(hooks, artifact, place(attrs.evolve(artifact, suffix=".csv")))
+        assert [(item.url, item.size) for item in _listed(hooks, url, options)] == [(url, artifact.size)]
+        hooks.aero_delete(location=place(artifact))
+        assert _listed(hooks, url, options) == []
 
     def test_an_empty_listing_is_no_error(self, hooks: Any, base: str, options: Mapping[str, JSON]) -> None:
         assert _listed(hooks, f"{base}/nothing", options) == []

@@ -103,8 +103,19 @@ def delete(location: Location) -> bool:
 
 
 def listing(prefix: Location) -> Iterator[StoredObject]:
-    """All regular files below a location, one by one; a folder that is not there is empty."""
-    pending = [_path(prefix)]
+    """All regular files below a location, or the one that is there; a folder that is not there is empty."""
+    path = _path(prefix)
+    try:
+        # Followed, as `retrieve` does: what somebody moved elsewhere and left a link to is there.
+        itself = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as problem:
+        raise _explained(f"{path} cannot be listed", problem) from problem
+    if stat.S_ISREG(itself.st_mode):
+        yield _object(prefix.url, itself)
+        return
+    pending = [path]
     while pending:
         folder = pending.pop()
         try:
@@ -126,10 +137,11 @@ def _listed(entry: os.DirEntry[str]) -> StoredObject | None:
         found = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    modified = datetime.fromtimestamp(found.st_mtime, UTC)
-    return StoredObject(path_to_url(entry.path), found.st_size, modified)
+    return _object(path_to_url(entry.path), found) if stat.S_ISREG(found.st_mode) else None
+
+
+def _object(url: str, found: os.stat_result) -> StoredObject:
+    return StoredObject(url, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def _path(location: Location) -> Path:

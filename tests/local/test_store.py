@@ -158,6 +158,16 @@ def test_listing_passes_over_what_is_no_file(tmp_path: Path) -> None:
     assert [item.url for item in listed] == [path_to_url(tmp_path / "file")]
 
 
+def test_content_that_was_moved_and_left_a_link_is_listed(tmp_path: Path) -> None:
+    artifact = artifact_of(tmp_path / "new", b"elsewhere")
+    location = place(tmp_path / "store", artifact)
+    stored = Path(store.store(artifact, location, no_progress).removeprefix("file://"))
+    stored.rename(tmp_path / "moved")
+    stored.symlink_to(tmp_path / "moved")
+    (listed,) = store.listing(location)
+    assert (listed.url, listed.size) == (location.url, artifact.size)
+
+
 @pytest.mark.parametrize(
     ("url", "word"),
     [
