@@ -608,7 +608,9 @@ def aero_store(artifact: Artifact, location: Location, progress: Progress) -> st
     """Put a file's bytes at a location and answer the URL to keep. R.
 
     All or nothing, durable before it answers, and a no-op where the same bytes are there already: locations are
-    content-addressed. `artifact.path` lies in the run's scratch folder and is not written again.
+    content-addressed. What a function made may still be open in a process that it left: compare the bytes that are
+    stored with `artifact.checksum`. What was fetched, an `artifact.path` that ends in `fetched/N/content`, has been in
+    nobody's hands but AERO's, and is never written again: a store may take it over by a link.
     Raise `StoreError`; `retryable=False` for what only a person can mend.
 
     Example:

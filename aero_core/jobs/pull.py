@@ -22,7 +22,8 @@ from aero_core.plugins import Plugins
 
 Tell = Callable[..., None]
 
-#: Folder of scratch that holds only what AERO itself wrote, and what no user code has had in hand.
+#: Folder of scratch that holds only what AERO itself wrote, and what no user code has had in hand; stores may link to
+#: its files, see `aero_core.hookspecs.aero_store`.
 FETCHED = "fetched"
 INPUTS = "inputs"
 LINK_SECONDS = 3600

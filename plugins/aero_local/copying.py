@@ -72,8 +72,13 @@ def copy(source: int, target: int, progress: Progress, total: int, limit: int | 
         TooLarge: There are more than `limit`.
     """
     if limit is None and _clone(source, target):
-        return _pump(source, None, progress, total, None)
+        return read(source, progress, total)
     return _pump(source, target, progress, total, limit)
+
+
+def read(source: int, progress: Progress, total: int) -> tuple[str, int]:
+    """The checksum and size of an open file, as `copy` answers them."""
+    return _pump(source, None, progress, total, None)
 
 
 def _pump(source: int, target: int | None, progress: Progress, total: int, limit: int | None) -> tuple[str, int]:

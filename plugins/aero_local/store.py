@@ -19,13 +19,13 @@ from typing import TypeVar
 
 from aero_core.errors import StoreError
 from aero_core.models import Artifact, Location, Progress, StoredObject
-from aero_local.copying import Guarded, copy, fsync_folder, lasting
+from aero_local.copying import Guarded, copy, fsync_folder, lasting, read
 from aero_local.paths import media_type_of, path_to_url, suffix_of, url_to_path
 
 T = TypeVar("T")
 
-#: Name of the scratch folder whose files AERO itself wrote: nobody else can hold them open.
-FETCHED = "fetched"
+#: What AERO itself fetched lies in scratch at `fetched/N/content`: nobody else can hold it open.
+FETCHED, CONTENT = "fetched", "content"
 _TEMPORARY = ".storing-"
 # A folder that is empty for a moment may be removed by somebody's collecting, however often.
 _ATTEMPTS = 100
@@ -42,7 +42,7 @@ def store(artifact: Artifact, location: Location, progress: Progress) -> str:
     target = _path(location)
     guarded = Guarded(progress)
     try:
-        if not _is_there(target, artifact.size):
+        if not _is_there(target, artifact, guarded):
             _put(artifact, target, guarded)
         fsync_folder(target.parent)
     except OSError as problem:
@@ -160,18 +160,23 @@ def _base(location: Location) -> Path | None:
     return None
 
 
-def _is_there(target: Path, size: int) -> bool:
-    """Whether the content is stored already; then its age begins anew.
+def _is_there(target: Path, artifact: Artifact, progress: Progress) -> bool:
+    """Whether the very content is stored already; then its age begins anew.
 
-    A version is about to name it: collecting leaves young objects alone. One of another size was
-    damaged by somebody and is written again.
+    A version is about to name it: collecting leaves young objects alone, and what somebody damaged is written again.
     """
     try:
         found = target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+        if not stat.S_ISREG(found.st_mode) or found.st_size != artifact.size:
+            return False
+        stored = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
-    if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-        return False
+    try:
+        if read(stored, progress, found.st_size)[0] != artifact.checksum:
+            return False
+    finally:
+        os.close(stored)
     try:
         os.utime(target)
     except FileNotFoundError:
@@ -195,7 +200,7 @@ def _put(artifact: Artifact, target: Path, progress: Progress) -> None:
 def _link(artifact: Artifact, temporary: Path) -> bool:
     """Give AERO's own scratch file a second name, where that is safe and the file systems can."""
     source = Path(artifact.path)
-    if source.parent.name != FETCHED:
+    if (source.parent.parent.name, source.name) != (FETCHED, CONTENT):
         return False
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -34,9 +34,10 @@ else:
 
 def fetch_and_store(url: str, folder: Path) -> None:
     """What a run does with the bytes of a source: fetch, fingerprint, store."""
-    folder.mkdir()
+    target = folder / "fetched" / "0" / "content"
+    target.parent.mkdir(parents=True)
     plugins = Plugins(Selection(), Context(side="run"))
-    fetched = plugins.fetch(SourceMember(url), folder / "content", None, None, lambda done, total: None)
+    fetched = plugins.fetch(SourceMember(url), target, None, None, lambda done, total: None)
     assert isinstance(fetched, Fetched)
     artifact: Artifact = fetched.artifact
     plugins.fingerprint(artifact, Rule())

@@ -28,13 +28,19 @@ def place(folder: Path, artifact: Artifact, **options: Any) -> Location:
     return Location(path_to_url(folder / "d" / name[:2] / name), "local", options)
 
 
+def fetched(scratch: Path, content: bytes) -> Artifact:
+    """Content as the core has it after a fetch."""
+    folder = scratch / "fetched" / "0"
+    folder.mkdir(parents=True)
+    return artifact_of(folder / "content", content)
+
+
 def test_own_scratch_file_is_linked_and_read_only(tmp_path: Path) -> None:
-    (tmp_path / "fetched").mkdir()
-    artifact = artifact_of(tmp_path / "fetched" / "f", b"mine")
+    artifact = fetched(tmp_path, b"mine")
     location = place(tmp_path / "store", artifact)
     store.store(artifact, location, no_progress)
     stored = Path(location.url.removeprefix("file://")).stat()
-    assert stored.st_ino == (tmp_path / "fetched" / "f").stat().st_ino
+    assert stored.st_ino == Path(artifact.path).stat().st_ino
     assert stat.S_IMODE(stored.st_mode) & 0o222 == 0
 
 
@@ -48,18 +54,19 @@ def test_its_link_is_the_file_itself(tmp_path: Path) -> None:
     assert plugin.aero_link(Location("mem://elsewhere"), 60) is None
 
 
-def test_other_files_are_never_linked(tmp_path: Path) -> None:
-    artifact = artifact_of(tmp_path / "made", b"a child may hold this open")
+@pytest.mark.parametrize("name", ["made", "fetched/made.csv", "fetched/0/made", "content"])
+def test_other_files_are_never_linked(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    artifact = artifact_of(tmp_path / name, b"a child may hold this open")
     location = place(tmp_path / "store", artifact)
     store.store(artifact, location, no_progress)
     stored = Path(location.url.removeprefix("file://")).stat()
-    assert stored.st_ino != (tmp_path / "made").stat().st_ino
+    assert stored.st_ino != (tmp_path / name).stat().st_ino
     assert stat.S_IMODE(stored.st_mode) & 0o222 == 0
 
 
 def test_scratch_file_with_other_names_is_not_linked(tmp_path: Path) -> None:
-    (tmp_path / "fetched").mkdir()
-    artifact = artifact_of(tmp_path / "fetched" / "f", b"mine")
+    artifact = fetched(tmp_path, b"mine")
     os.link(artifact.path, tmp_path / "also")
     location = place(tmp_path / "store", artifact)
     store.store(artifact, location, no_progress)
@@ -67,16 +74,14 @@ def test_scratch_file_with_other_names_is_not_linked(tmp_path: Path) -> None:
 
 
 def test_scratch_file_of_another_size_is_not_linked(tmp_path: Path) -> None:
-    (tmp_path / "fetched").mkdir()
-    artifact = artifact_of(tmp_path / "fetched" / "f", b"mine")
+    artifact = fetched(tmp_path, b"mine")
     Path(artifact.path).write_bytes(b"longer than it was")
     with pytest.raises(StoreError, match="changed before it was stored"):
         store.store(artifact, place(tmp_path / "store", artifact), no_progress)
 
 
 def test_link_that_cannot_be_made_becomes_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "fetched").mkdir()
-    artifact = artifact_of(tmp_path / "fetched" / "f", b"mine")
+    artifact = fetched(tmp_path, b"mine")
     location = place(tmp_path / "store", artifact)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -88,13 +93,14 @@ def test_link_that_cannot_be_made_becomes_a_copy(tmp_path: Path, monkeypatch: py
     assert store.retrieve(location, tmp_path / "b", no_progress).checksum == artifact.checksum
 
 
-def test_damaged_content_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [b"wh", b"whale"])
+def test_damaged_content_is_replaced(tmp_path: Path, damage: bytes) -> None:
     artifact = artifact_of(tmp_path / "new", b"whole")
     location = place(tmp_path / "store", artifact)
     store.store(artifact, location, no_progress)
     stored = Path(location.url.removeprefix("file://"))
     stored.chmod(0o600)
-    stored.write_bytes(b"wh")
+    stored.write_bytes(damage)
     store.store(artifact, location, no_progress)
     assert stored.read_bytes() == b"whole"
 
