@@ -25,6 +25,7 @@ from aero_core.config import Config
 from aero_core.engine import Engine, Event
 from aero_core.errors import FlowFileError, InvalidValue, NotFound, RegistrationError, StoreError
 from aero_core.flowfile import Declaration, is_collecting, specs
+from aero_core.jobs.stored import retrieve
 from aero_core.models import (
     Cause,
     CauseKind,
@@ -357,7 +358,7 @@ class Aero(AbstractContextManager["Aero"]):
             progress: Called with bytes done and in all.
 
         Raises:
-            StoreError: The bytes cannot be read, or are damaged; or the file cannot be written.
+            StoreError: The bytes are missing, damaged or cannot be read; or the file cannot be written.
         """
         data, version = self.version(ref, as_of)
         location = self.config.location(version.location, version.store)
@@ -365,13 +366,9 @@ class Aero(AbstractContextManager["Aero"]):
             target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".aero-") as folder:
                 arriving = Path(folder) / "content"
-                artifact = self.plugins.retrieve(location, arriving, progress or (lambda done, total: None))
-                if version.checksum is not None and artifact.checksum != version.checksum:
-                    raise StoreError(
-                        f"{data.name}@{version.number} is damaged: the bytes at {location.url} have "
-                        f"{artifact.checksum}, recorded is {version.checksum}",
-                        retryable=False,
-                    )
+                name = f"{data.name}@{version.number}"
+                tell = progress or (lambda done, total: None)
+                retrieve(name, location, version.checksum, arriving, self.plugins, tell)
                 arriving.chmod(0o666 & ~_umask())
                 arriving.replace(target)
         except OSError as error:

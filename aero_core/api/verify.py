@@ -10,6 +10,7 @@ from attrs import frozen
 
 from aero_core.config import Config
 from aero_core.errors import AeroError
+from aero_core.jobs.stored import ALL, retrieve
 from aero_core.models import Data, Location, Progress, Standing, Version
 from aero_core.plugins import Plugins
 
@@ -38,18 +39,17 @@ def verify_versions(
             for version in versions(data.id):
                 if version.standing is not Standing.PURGED and version.checksum is not None:
                     location = config.location(version.location, version.store)
-                    problem = _problem(plugins, version, location, Path(folder) / "content", progress)
+                    name = f"{data.name}@{version.number}"
+                    problem = _problem(name, location, version.checksum, Path(folder) / "content", plugins, progress)
                     yield Finding(data.name, version.number, location.url, version.size, problem)
 
 
 def _problem(
-    plugins: Plugins, version: Version, location: Location, target: Path, progress: Progress | None
+    name: str, location: Location, checksum: str, target: Path, plugins: Plugins, progress: Progress | None
 ) -> str | None:
     target.unlink(missing_ok=True)
     try:
-        artifact = plugins.retrieve(location, target, progress or (lambda done, total: None))
+        retrieve(name, location, checksum, target, plugins, progress or (lambda done, total: None))
     except AeroError as error:
-        return str(error)
-    if artifact.checksum != version.checksum:
-        return f"the bytes have {artifact.checksum}, recorded is {version.checksum}"
+        return str(error).removesuffix(ALL)
     return None

@@ -168,10 +168,10 @@ def test_verify_names_what_is_damaged(counting: Project) -> None:
     assert "notes@1 is damaged" in said
     assert not (counting.folder / "copy").exists()
     done = counting.aero("run", "flows.py", "--now", "--only", "lines", code=1)
-    assert "FAIL  lines: notes@1 at " in done.err
+    assert "FAIL  lines: notes@1 is damaged" in done.err
     stored.unlink()
     (found,) = counting.json("verify", "notes", code=1)
-    assert found["problem"].endswith(" is not in the store")
+    assert found["problem"].startswith("the bytes of notes@1 are missing from store 'local' (file:///")
 
 
 def test_commands_find_the_project_from_below_or_say_how(counting: Project, tmp_path: Path) -> None:
