@@ -91,7 +91,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         if made:
             text += f" -> {made} ({size_of(sum(v.size or 0 for v in event.versions))})"
         elif run.state is RunState.UNCHANGED:
-            text += ": nothing new"
+            text += ": nothing new" + (", missing bytes stored again" if run.metrics.get("restored") else "")
         elif run.error is not None:
             text += f": {run.error.message}"
             if self._command is not None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from aero_core.jobs.stored import retrieve
+from aero_core.jobs.stored import is_whole, retrieve
 from aero_core.models import (
     Fetched,
     Made,
     MemberCheck,
+    Previous,
     Pulled,
     PulledInput,
     Task,
@@ -50,12 +51,20 @@ def _fetch(task: Task, fetch: TaskFetch, folder: Path, plugins: Plugins, tell: T
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "content"
     target.unlink(missing_ok=True)
-    answer = plugins.fetch(fetch.member, target, fetch.previous, None, partial(tell, "pull"))
+    answer = plugins.fetch(fetch.member, target, _previous(task, fetch, plugins), None, partial(tell, "pull"))
     check = MemberCheck(fetch.member.key, fetch.member.url, answer.validators, answer.decided_by)
     if not isinstance(answer, Fetched):
         return check, []
     output = task.outputs[0]
     return check, [Made(output.key, answer.artifact.path, fetch.member.key, answer.artifact)]
+
+
+def _previous(task: Task, fetch: TaskFetch, plugins: Plugins) -> Previous | None:
+    """What is known of a member; nothing where its version's bytes are missing, so that they come once more."""
+    versions = [version for version in task.outputs[0].previous if version.member == fetch.member.key]
+    if fetch.previous is None or all(is_whole(version, plugins) for version in versions):
+        return fetch.previous
+    return None
 
 
 def _retrieve(task: Task, wanted: TaskInput, folder: Path, plugins: Plugins, tell: Tell) -> PulledInput:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from aero_core.errors import StoreError
+from aero_core.jobs.stored import is_whole
 from aero_core.models import (
     Artifact,
     Location,
@@ -27,7 +30,7 @@ SUFFIX_LIMIT = 16
 
 
 def store_all(task: Task, made: tuple[Made, ...], plugins: Plugins, tell: Tell) -> tuple[NewVersion, ...]:
-    """Store each new content; content equal to its previous version is not stored again."""
+    """Store each new content; content equal to its previous version only where that one's bytes are missing."""
     outputs = {output.key: output for output in task.outputs}
     return tuple(_store(task, outputs[file.key], file, plugins, tell) for file in made)
 
@@ -36,12 +39,18 @@ def _store(task: Task, output: TaskOutput, file: Made, plugins: Plugins, tell: T
     artifact = file.artifact or describe(Path(file.path), tell)
     fingerprint = plugins.fingerprint(artifact, output.rule)
     previous = next((version for version in output.previous if version.member == file.member), None)
-    renewed = None if previous is None else _renewed(task, output, previous, plugins)
+    renewed = None if previous is None else _renewed(task, output, previous, artifact, fingerprint, plugins)
     known = None if previous is None else renewed or previous.fingerprint
+    progress = partial(tell, "store")
     location = held = None
+    restored = False
     if fingerprint != known:
         held = _held(artifact, output, plugins)
-        location = plugins.store(artifact, _place(output, artifact), lambda done, total: tell("store", done, total))
+        location = plugins.store(artifact, _place(output, artifact), progress)
+    elif previous is not None and previous.checksum == artifact.checksum and not is_whole(previous, plugins):
+        restored = plugins.store(artifact, previous.location, progress) == previous.location.url
+        if restored:
+            sys.stderr.write(f"the bytes of {output.data}@{previous.number} were missing: they are stored again\n")
     return NewVersion(
         key=output.key,
         data_id=output.data_id,
@@ -57,18 +66,27 @@ def _store(task: Task, output: TaskOutput, file: Made, plugins: Plugins, tell: T
         held=held,
         previous_number=previous.number if previous and renewed else None,
         previous_fingerprint=renewed,
+        restored=restored,
     )
 
 
-def _renewed(task: Task, output: TaskOutput, previous: TaskPrevious, plugins: Plugins) -> str | None:
-    """The previous version's fingerprint under the present rule, where it was made under another."""
+def _renewed(
+    task: Task, output: TaskOutput, previous: TaskPrevious, artifact: Artifact, fingerprint: str, plugins: Plugins
+) -> str | None:
+    """The previous version's fingerprint under the present rule, where it was made under another and can be."""
     if previous.fingerprint.rpartition(":")[0] == output.rule.id:
+        return None
+    if previous.checksum == artifact.checksum:
+        return fingerprint
+    if not is_whole(previous, plugins):
         return None
     folder = Path(task.scratch) / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{previous.number}{previous.suffix}"
     target.unlink(missing_ok=True)
     old = plugins.retrieve(previous.location, target, lambda done, total: None)
+    if previous.checksum not in (None, old.checksum):
+        return None
     kept = Artifact(old.path, old.checksum, old.size, previous.media_type, None, previous.suffix)
     return plugins.fingerprint(kept, output.rule)
 

@@ -224,6 +224,7 @@ class NewVersion:
         held: Why a gate holds it, or None.
         previous_number: The version compared with, and
         previous_fingerprint: its fingerprint made anew under the present rule, where it had another.
+        restored: Whether that one's bytes, the same, were missing and have been stored again.
     """
 
     key: str
@@ -240,6 +241,7 @@ class NewVersion:
     held: str | None = None
     previous_number: int | None = None
     previous_fingerprint: str | None = None
+    restored: bool = False
 
 
 @frozen
