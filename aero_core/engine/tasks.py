@@ -193,7 +193,8 @@ def retry_after(attempt: int, retries: int, failure: Failure) -> float | None:
         retries: The flow's own retries, which repeat whatever went wrong.
         failure: What went wrong; what the user's function did is never `retryable`.
     """
-    if failure.kind == "cancelled":
+    # A function that damaged an input would find it so the next time.
+    if failure.kind in ("cancelled", "damage"):
         return None
     allowed = max(retries, INFRASTRUCTURE_RETRIES) if failure.retryable else retries
     if attempt > allowed:

@@ -17,7 +17,7 @@ import attrs
 from aero_core.converter import structure, to_json, unstructure
 from aero_core.errors import AeroError, ExecutorError, FetchError, FunctionError, PluginError, StoreError
 from aero_core.jobs.environment import environment
-from aero_core.jobs.function import call_function
+from aero_core.jobs.function import InputDamaged, call_function
 from aero_core.jobs.pull import pull_all
 from aero_core.jobs.store import store_all
 from aero_core.models import (
@@ -173,6 +173,7 @@ def _reporter(task: Task, report: Callable[[Report], None] | None) -> _Tell:
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (FetchError, "fetch"),
     (StoreError, "store"),
+    (InputDamaged, "damage"),
     (FunctionError, "outputs"),
     (PluginError, "plugin"),
     (ExecutorError, "executor"),

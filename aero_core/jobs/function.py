@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
 
 from aero_core import bundle
-from aero_core.errors import FunctionError
+from aero_core.errors import FunctionError, StoreError
+from aero_core.jobs.store import describe
 from aero_core.models import (
     JSON,
     PREVIOUS,
@@ -22,11 +23,16 @@ from aero_core.models import (
     Pulled,
     PulledInput,
     Task,
+    TaskInput,
 )
 from aero_core.plugins import Plugins
 
 WORK = "work"
 CODE = "code"
+
+
+class InputDamaged(FunctionError):
+    """A function wrote into the store: the run must not be repeated on what it left there."""
 
 
 @frozen
@@ -49,6 +55,7 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
 
     Raises:
         FunctionError: Its answer is not what the flow declares.
+        InputDamaged: It wrote into a version that it was given a link to.
     """
     code = task.code
     if code is None:
@@ -57,7 +64,8 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
     work = Path(task.scratch) / WORK
     work.mkdir(parents=True, exist_ok=True)
     cache = Path(task.cache or Path(task.scratch) / CODE)
-    with bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function) as user_function, _inside(work):
+    loaded = bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function)
+    with _unharmed(task, pulled), loaded as user_function, _inside(work):
         answer = user_function(**_arguments(task, code, pulled))
         sys.stdout.flush()
         sys.stderr.flush()
@@ -84,6 +92,47 @@ def _inside(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def _unharmed(task: Task, pulled: Pulled) -> Iterator[None]:
+    """Look after the block at the store's own files that inputs are links to."""
+    linked = [(wanted, Path(given.path)) for wanted, given in zip(task.inputs, pulled.inputs, strict=True)]
+    # Not through the link: a function may have put a file of its own in its place.
+    before = [(wanted, path.readlink(), _state(path)) for wanted, path in linked if path.is_symlink()]
+    try:
+        yield
+    except (Exception, SystemExit):
+        _check(before, task)
+        raise
+    _check(before, task)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _check(before: Iterable[tuple[TaskInput, Path, tuple[int, ...] | None]], task: Task) -> None:
+    for wanted, path, state in before:
+        # Who stores the same content once more touches the file too: only its bytes tell.
+        if _state(path) == state or wanted.checksum in (None, _checksum(path)):
+            continue
+        raise InputDamaged(
+            f"{wanted.data}@{wanted.number} was written into, replaced or removed while flow {task.flow!r} had a link "
+            f"to it (parameter {wanted.parameter!r}): write to a copy, or leave readonly_inputs off; the version is "
+            f"damaged, restore {path} from a backup (`aero verify` lists all)"
+        )
+
+
+def _checksum(path: Path) -> str | None:
+    try:
+        return describe(path, lambda *_: None).checksum
+    except StoreError:
+        return None
 
 
 def _arguments(task: Task, code: CodeRef, pulled: Pulled) -> dict[str, JSON]:

@@ -102,7 +102,8 @@ class Failure:
     """Why an attempt failed.
 
     Attributes:
-        kind: `function`, `outputs`, `timeout`, `memory`, `crash`, `fetch`, `store`, `executor`, `lost`, `plugin` ...
+        kind: `function`, `outputs`, `damage` (the function wrote into the store), `timeout`, `memory`, `crash`,
+            `fetch`, `store`, `executor`, `lost`, `plugin` ...
         message: One line.
         retryable: Whether the engine may try again without anybody's doing.
         traceback: The user function's traceback, if that is what failed.

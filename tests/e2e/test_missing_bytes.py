@@ -25,6 +25,59 @@ FLOWS = """\
 """
 
 
+HANDS = """\
+    import os
+    from pathlib import Path
+
+    from aero_core import AeroOutput, analysis, ingest
+
+
+    def writes(cases):
+        os.chmod(cases, 0o600)
+        with open(cases, "r+") as file:
+            file.write("5")
+        return AeroOutput("writes", cases)
+
+
+    def writes_and_raises(cases):
+        writes(cases)
+        raise ValueError("five")
+
+
+    def replaces(cases):
+        Path("other").write_text("5\\n9\\n")
+        os.replace("other", os.readlink(cases))
+        return AeroOutput("replaces", cases)
+
+
+    def removes(cases):
+        os.remove(os.readlink(cases))
+
+
+    def touches(cases):
+        os.utime(cases)
+        return AeroOutput("touches", cases)
+
+
+    def stores_again(cases):
+        Path("same").write_bytes(Path(cases).read_bytes())
+        os.replace("same", os.readlink(cases))
+        return AeroOutput("stores_again", cases)
+
+
+    def swaps_the_link(cases):
+        Path("other").write_text("5\\n9\\n")
+        os.replace("other", cases)
+        return AeroOutput("swaps_the_link", cases)
+
+
+    HANDS = (writes, writes_and_raises, replaces, removes, touches, stores_again, swaps_the_link)
+    for function in HANDS:
+        source = ingest(f"of_{function.__name__}", url=Path(__file__).with_name("cases.txt"))
+        analysis(function, inputs={"cases": source}, readonly_inputs=True, retries=1)
+"""
+
+
 @pytest.fixture
 def summing(project: Project) -> Project:
     """A project that has run once on a file."""
@@ -136,3 +189,22 @@ def test_who_needs_damaged_bytes_says_what_to_do(summing: Project) -> None:
     place.unlink()
     summing.aero("run", "flows.py", "--only", "cases", "--now")
     assert summing.aero("get", "cases", "-o", "-").out == "4\n9\n"
+
+
+def test_a_function_that_writes_through_its_link_fails(project: Project) -> None:
+    project.write("cases.txt", CASES.decode())
+    project.write("hands.py", HANDS)
+    done = project.aero("run", "hands.py", code=1)
+    failed = dict(line.removeprefix("FAIL  ").split(": ", 1) for line in done.err.splitlines() if line[:4] == "FAIL")
+    assert set(failed) == {"writes", "writes_and_raises", "replaces", "removes"}
+    for name, said in failed.items():
+        assert said.startswith(
+            f"of_{name}@1 was written into, replaced or removed while flow {name!r} had a link to it "
+            "(parameter 'cases'): write to a copy, or leave readonly_inputs off; the version is damaged, restore /"
+        )
+    assert "wait" not in done.err
+    for name in ("touches", "stores_again", "swaps_the_link"):
+        assert f"done  {name} -> {name}@1 (4 B)" in done.err
+    assert done.err.count("done  ") == 7 + 3
+    bad = [found["data"] for found in project.json("verify", code=1) if found["problem"]]
+    assert set(bad) == {"of_writes", "of_writes_and_raises", "of_replaces", "of_removes"}

@@ -185,8 +185,9 @@ def test_a_run_is_not_tried_again_before_the_wait_that_was_asked_for(world: Worl
     assert 100 < (waiting.not_before - world.catalog.now()).total_seconds() <= 120
 
 
-def test_what_was_cancelled_is_not_retried() -> None:
-    assert retry_after(1, 5, Failure("cancelled", "", True)) is None
+@pytest.mark.parametrize("kind", ["cancelled", "damage"])
+def test_what_was_cancelled_or_did_damage_is_not_retried(kind: str) -> None:
+    assert retry_after(1, 5, Failure(kind, "", True)) is None
 
 
 def test_a_failing_executor_is_asked_again(world: World) -> None:
