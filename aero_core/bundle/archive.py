@@ -106,9 +106,17 @@ def _extract(content: bytes, folder: Path, archive: Path) -> None:
             for info in source.infolist():
                 target = folder / _inside(info.filename, archive)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(source.read(info))
+                _write(target, source.read(info))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise StoreError(f"the code in {archive} is no bundle: {error}", retryable=False) from None
+
+
+def _write(target: Path, content: bytes) -> None:
+    # A folder that outlives a power cut without what is in it would be taken for unpacked code for ever.
+    with target.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _settle(scratch: Path, folder: Path) -> None:

@@ -60,10 +60,10 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
     code = task.code
     if code is None:
         raise FunctionError(f"flow {task.flow!r} has no function")
-    archive = _archive(task, code, plugins)
     work = Path(task.scratch) / WORK
     work.mkdir(parents=True, exist_ok=True)
     cache = Path(task.cache or Path(task.scratch) / CODE)
+    archive = _archive(task, code, cache, plugins)
     loaded = bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function)
     with _unharmed(task, pulled), loaded as user_function, _inside(work):
         answer = user_function(**_arguments(task, code, pulled))
@@ -72,15 +72,20 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
         return _outputs(task, answer, work)
 
 
-def _archive(task: Task, code: CodeRef, plugins: Plugins) -> Path:
-    """The bundle's archive as a local file, kept for later runs of the same code."""
-    folder = Path(task.cache or Path(task.scratch) / CODE)
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / f"{code.bundle_id.rpartition(':')[2]}.zip"
-    if not archive.exists():
-        arriving = folder / f"{archive.name}.{os.getpid()}"
-        plugins.retrieve(code.location, arriving, lambda done, total: None)
-        arriving.replace(archive)
+def _archive(task: Task, code: CodeRef, cache: Path, plugins: Plugins) -> Path:
+    """The bundle's archive as a local file; not there where the bundle was unpacked before."""
+    archive = Path(task.scratch) / "code.zip"
+    if bundle.unpacked(cache, code.bundle_id) is None:
+        again = f"register its file again (`aero apply FILE`), then `aero retry {task.flow}`"
+        try:
+            kept = plugins.retrieve(code.location, archive, lambda done, total: None)
+        except StoreError as error:
+            if error.retryable:
+                raise
+            raise StoreError(f"the code of flow {task.flow!r} is lost ({error}): {again}", retryable=False) from None
+        if kept.checksum != code.bundle_id:
+            url = code.location.url
+            raise StoreError(f"the code of flow {task.flow!r} is damaged in {url}: {again}", retryable=False)
     return archive
 
 

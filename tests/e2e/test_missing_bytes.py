@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from aero_core import api
 from aero_core.testing.servers import WebServer
 from tests.e2e.program import Project
 
@@ -208,3 +210,24 @@ def test_a_function_that_writes_through_its_link_fails(project: Project) -> None
     assert done.err.count("done  ") == 7 + 3
     bad = [found["data"] for found in project.json("verify", code=1) if found["problem"]]
     assert set(bad) == {"of_writes", "of_writes_and_raises", "of_replaces", "of_removes"}
+
+
+@pytest.mark.parametrize("what", ["lost", "damaged"])
+def test_a_run_without_its_code_says_what_to_do(summing: Project, what: str) -> None:
+    state = summing.folder / ".aero"
+    shutil.rmtree(state / "scratch" / "code")
+    (archive,) = (state / "code").iterdir()
+    if what == "lost":
+        archive.unlink()
+    else:
+        archive.chmod(0o600)
+        archive.write_bytes(b"x" * archive.stat().st_size)
+    with api.open(summing.folder / "flows.py") as aero:
+        aero.retry("total")
+        (run,) = aero.run()
+        assert run.error is not None
+        assert run.error.message.startswith(f"the code of flow 'total' is {what}")
+        assert run.error.message.endswith(": register its file again (`aero apply FILE`), then `aero retry total`")
+        aero.apply(summing.folder / "flows.py")
+        aero.retry("total")
+        assert [run.error for run in aero.run()] == [None]
