@@ -57,7 +57,7 @@ def decide(policy: PolicyEnum, inputs: Sequence[InputState], revision_due: bool 
     if not free:
         return Decision(False, reason="has no input that can change")
     if all(state.latest == state.attempted for state in free):
-        return Decision(False, reason="failed for good on these inputs: waits for new ones, a change, or `retry`")
+        return Decision(False, reason="failed for good on these inputs: waits for new ones, a change, or `aero retry`")
     fresh = [state for state in free if (state.latest or 0) > state.consumed]
     if policy is PolicyEnum.ANY and not fresh:
         return Decision(False, reason=f"waits for a new version of {_listed([s.data for s in free], 'or')}")

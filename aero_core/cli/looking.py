@@ -16,6 +16,7 @@ from aero_core.api.aero import parse_time
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
+from aero_core.cli.waiting import waits_for
 from aero_core.config import CODE_STORE
 from aero_core.engine import log_name
 from aero_core.errors import InvalidValue, NotFound
@@ -269,13 +270,10 @@ def _why_lines(explanation: Explanation) -> Iterator[tuple[str, str]]:
         at = f" (not before {when(live.not_before)} UTC)" if live.state is RunState.QUEUED and live.attempt else ""
         yield "now", f"{live.state.value}{at}, because: {live.cause}"
         yield "last attempt", live.error.message if live.error else ""
-    elif flow.state is not FlowState.ACTIVE:
-        yield "now", f"{flow.state.value}: `aero resume {flow.name}` lets it run"
-    elif flow.next_tick is not None and not explanation.inputs:
-        yield "next", f"{when(flow.next_tick)} UTC ({flow.spec.schedule})"
     else:
-        yield "now", explanation.decision.reason
-        yield "looked at", f"next {when(flow.next_tick)} UTC ({flow.spec.schedule})" if flow.next_tick else ""
+        yield "now", waits_for(explanation)
+        if flow.next_tick is not None and flow.state is FlowState.ACTIVE:
+            yield "next", f"{when(flow.next_tick)} UTC ({flow.spec.schedule})"
     for state in explanation.inputs:
         yield "input", _input_line(state)
 

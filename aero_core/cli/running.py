@@ -19,6 +19,7 @@ from aero_core.api.registering import plan
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings
+from aero_core.cli.waiting import failure, waits_for
 from aero_core.engine import Engine
 from aero_core.errors import AeroError, FlowFileError, NotFound
 from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
@@ -196,29 +197,30 @@ def _print_made(aero: api.Aero, settings: Settings, flows: Sequence[Flow], ended
         click.echo(f"\nLook at it: {_command(aero, settings)} show {made[-1][0].data}")
     for flow in flows:
         if flow.id not in ran:
-            click.echo(_not_due(aero, flow))
+            click.echo(_not_due(aero, flow, _command(aero, settings)))
     for run in _failed(ended):
         click.echo(f"\n{run.flow} {run.state.value}: {run.error.message if run.error else ''}")
         click.echo(f"Look at it: {_command(aero, settings)} logs {short(run.id)}")
 
 
-def _not_due(aero: api.Aero, flow: Flow) -> str:
-    now = aero.catalog.flow(flow.id)
-    if now.state is not FlowState.ACTIVE:
-        return f"{flow.name} is {now.state.value}: `aero resume {flow.name}` lets it run"
+def _not_due(aero: api.Aero, flow: Flow, command: str) -> str:
     explanation = aero.catalog.explain(flow.id)[0]
-    live = explanation.live_run
+    name, live, tick = flow.name, explanation.live_run, explanation.flow.next_tick
+    if explanation.flow.state is not FlowState.ACTIVE:
+        return f"{name} is {waits_for(explanation, command)}"
     if live is not None and live.state is RunState.RUNNING:
-        return f"{flow.name} runs in another engine"
+        return f"{name} runs in another engine"
     if live is not None and live.error is not None:
-        return f"{flow.name} is tried again at {when(live.not_before)} UTC: {live.error.message}"
+        return f"{name} is tried again at {when(live.not_before)} UTC: {live.error.message}"
     if live is not None:
-        return f"{flow.name} waits to be run: {live.cause}"
-    if now.next_tick is not None and not flow.spec.inputs:
-        return f"{flow.name} was not due: next at {when(now.next_tick)} UTC (--now runs it anyway)"
-    if not flow.spec.inputs:
-        return f"{flow.name} was not due: it has no schedule (--now runs it)"
-    return f"{flow.name} was not due: {explanation.decision.reason}"
+        return f"{name} waits to be run: {live.cause}"
+    text = f"{name} was not due: "
+    if failed := failure(explanation):
+        return f"{text}{failed}; it {waits_for(explanation, command)}"
+    reason = waits_for(explanation, command)
+    if not reason:
+        return f"{text}next at {when(tick)} UTC (--now runs it anyway)"
+    return text + reason + (f", looked at next at {when(tick)} UTC" if tick else "")
 
 
 def _waiting(aero: api.Aero, flow: Flow) -> bool:

@@ -118,10 +118,70 @@ def test_a_run_that_fails_for_good(project: Project, tmp_path: Path) -> None:
     assert log.endswith("flaky failed: ValueError: try 3 is not good enough\n")
     assert counter.read_text() == "xxx"
     done = project.aero("run", "flows.py")
-    assert "flaky was not due" in done.out
+    assert done.out.startswith("flaky was not due: its last run failed: ValueError: try 3 is not good enough; it runs ")
+    assert done.out.endswith(" UTC, when it is changed or after `aero retry flaky`\n")
     counter.write_text("x" * 9)
     assert "of flaky is queued" in project.out("retry", "flaky")
     assert "flaky@1" in project.out("run", "flows.py")
+
+
+AT_REST = """\
+    from pathlib import Path
+
+    from aero_core import AeroOutput, analysis, ingest
+
+    HERE = Path(__file__).parent
+    a = ingest("a", url=HERE / "a.txt")
+    b = ingest("b", url=HERE / "b.txt")
+
+
+    def fail(**inputs):
+        raise ValueError("boom")
+
+
+    def make():
+        Path("made.txt").touch()
+        return AeroOutput("made", "made.txt")
+
+
+    analysis(fail, name="none", inputs=[a], policy="NONE")
+    analysis(fail, name="any", inputs=[a])
+    analysis(fail, name="all", inputs=[a, b], policy="ALL")
+    analysis(fail, name="timer", inputs=[a], policy="TIMER")
+    analysis(fail, name="alone")
+    analysis(make, name="made")
+    analysis(fail, name="first", inputs=["all"])
+"""
+
+
+def test_why_nothing_runs(project: Project) -> None:
+    project.write("flows.py", AT_REST)
+    project.write("a.txt", "1\n")
+    project.write("b.txt", "1\n")
+    project.aero("run", "flows.py", code=1)
+    said = dict(line.split(" was not due: ", 1) for line in project.aero("run", "flows.py").out.splitlines())
+    failed = "its last run failed: ValueError: boom; it runs again"
+    assert said == {
+        "a": "it has no schedule (--now runs it)",
+        "b": "it has no schedule (--now runs it)",
+        "none": "runs only when asked to (--now runs it)",
+        "any": f"{failed} with new input, when it is changed or after `aero retry any`",
+        "all": f"{failed} with new input, when it is changed or after `aero retry all`",
+        "timer": f"{failed} when it is changed or after `aero retry timer`",
+        "alone": f"{failed} when it is changed or after `aero retry alone`",
+        "made": "it has no schedule (--now runs it)",
+        "first": "waits for a first version of all",
+    }
+    told = project.out("why", "all").splitlines()
+    assert told[2:4] == [
+        "error ValueError: boom",
+        "now runs again with new input, when it is changed or after `aero retry all`",
+    ]
+    assert "now it has no schedule (--now runs it)" in project.out("why", "made")
+    project.aero("retry", "all")
+    project.aero("cancel", "all")
+    cancelled = project.out("run", "flows.py", "--only", "all")
+    assert cancelled.startswith("all was not due: its last run was cancelled; it runs again with new input, ")
 
 
 def test_pause_resume_cancel(counting: Project) -> None:
