@@ -214,7 +214,7 @@ def _find_root(folder: Path, with_state: bool) -> Path | None:
         if (candidate / CONFIG_FILE).is_file():
             return candidate
         # A folder of this name alone is not enough: other tools keep one in the home folder.
-        if with_state and (candidate / STATE_FOLDER / CATALOG_FILE).exists():
+        if with_state and _exists(candidate / STATE_FOLDER / CATALOG_FILE):
             return candidate
     return None
 
@@ -308,6 +308,19 @@ def _selection(values: Mapping[str, Any], root: Path) -> Selection:
     listed = os.environ.get("AERO_DISABLE_PLUGINS", "")
     disabled = tuple(part.strip() for part in listed.split(",") if part.strip())
     return attrs.evolve(selection, disabled=selection.disabled + disabled, settings=settings, root=str(root))
+
+
+def has_state(config: Config) -> bool:
+    """Whether there is a catalog to open, so that opening it makes nothing new."""
+    return _exists(config.state if config.profile.catalog else config.state / CATALOG_FILE)
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; also where somebody else's folder hides it: who uses it then says so."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def make_state(config: Config) -> None:

@@ -13,18 +13,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-import attrs
-
 from aero_core import config as configuration
 from aero_core.api.lineage import LineageNode, trace
-from aero_core.api.registering import check_parts, check_settings, make_plugins, moved_origin, pack_with, read_files
+from aero_core.api.registering import (
+    check_parts,
+    check_settings,
+    load_files,
+    make_plugins,
+    pack_with,
+    plan,
+    register,
+    specs_of,
+)
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
 from aero_core.config import Config
 from aero_core.engine import Engine, Event
 from aero_core.errors import FlowFileError, InvalidValue, NotFound, RegistrationError, StoreError
-from aero_core.flowfile import Declaration, is_collecting, specs
+from aero_core.flowfile import Declaration, FlowFile, is_collecting, specs
 from aero_core.jobs.stored import retrieve
 from aero_core.models import (
     Cause,
@@ -33,6 +40,7 @@ from aero_core.models import (
     ChangeKind,
     Data,
     Explanation,
+    Family,
     Flow,
     FlowSpec,
     FlowState,
@@ -42,6 +50,7 @@ from aero_core.models import (
     RunState,
     Version,
 )
+from aero_core.plugins import scheme_of
 
 T = TypeVar("T")
 
@@ -84,17 +93,20 @@ class Aero(AbstractContextManager["Aero"]):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.plugins = make_plugins(config)
+        self._catalog: Catalog | None = None
         try:
             check_settings(self.plugins)
-            configuration.make_state(config)
-            self.catalog: Catalog = self.plugins.open_catalog(config.catalog_url)
+            self.plugins.serving(Family.CATALOG, scheme_of(config.catalog_url))
+            if configuration.has_state(config):
+                self._catalog = self._open_catalog()
         except BaseException:
             self.plugins.close()
             raise
 
     def close(self) -> None:
         """Give back connections and processes."""
-        self.catalog.close()
+        if self._catalog is not None:
+            self._catalog.close()
         self.plugins.close()
 
     def __exit__(
@@ -105,15 +117,26 @@ class Aero(AbstractContextManager["Aero"]):
     def __repr__(self) -> str:
         return f"<Aero {self.config.profile_name!r} in {self.config.root}>"
 
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog. A new one, and its state folder, are made when they are first used."""
+        if self._catalog is None:
+            self._catalog = self._open_catalog()
+        return self._catalog
+
+    def _open_catalog(self) -> Catalog:
+        configuration.make_state(self.config)
+        return self.plugins.open_catalog(self.config.catalog_url)
+
     # Registering
 
     def apply(
-        self, *files: str | os.PathLike[str], prune: bool = False, adopt: str | None = None
+        self, *files: FlowFile | str | os.PathLike[str], prune: bool = False, adopt: str | None = None
     ) -> tuple[Change, ...]:
         """Register what flow files declare, together.
 
         Args:
-            files: Flow files.
+            files: Flow files, by path or as `aero_core.flowfile.load_flow_file` answers them.
             prune: Disable flows that a file no longer declares.
             adopt: An old origin whose flows of equal name move here.
 
@@ -124,7 +147,23 @@ class Aero(AbstractContextManager["Aero"]):
             FlowFileError: A file cannot be read.
             RegistrationError: Its flows cannot be registered.
         """
-        return self._register(*read_files(self.config, self.plugins, files), prune=prune, adopt=adopt)
+        loaded = load_files(files)
+        if self._catalog is None:
+            # What cannot be is refused before a state folder is made.
+            self.plan(*loaded, prune=prune, adopt=adopt)
+        catalog = self.catalog  # before code is stored beside it
+        return self._register(catalog, *specs_of(self.config, self.plugins, loaded), prune=prune, adopt=adopt)
+
+    def plan(
+        self, *files: FlowFile | str | os.PathLike[str], prune: bool = False, adopt: str | None = None
+    ) -> tuple[Change, ...]:
+        """What `apply` would do, or raise, without doing it: nothing is written, not even a state folder."""
+        made, origins = specs_of(self.config, self.plugins, load_files(files), dry_run=True)
+        check_parts(made, self.config, self.plugins)
+        registration = attrs.evolve(self._registration(made, origins, prune, adopt), dry_run=True)
+        if self._catalog is None:
+            return plan(self.config, self.plugins, registration)
+        return register(self._catalog, self.config.root, registration)
 
     def register(self, *declarations: Declaration, origin: str = "api") -> tuple[Change, ...]:
         """Register flows that were declared in a program or a notebook.
@@ -134,6 +173,7 @@ class Aero(AbstractContextManager["Aero"]):
             origin: Part of the flows' key; flows of one origin replace each other by name.
         """
         profile = self.config.profile
+        catalog = self.catalog  # before code is stored beside it
         made = specs(
             declarations,
             pack_with(self.config, self.plugins),
@@ -143,13 +183,21 @@ class Aero(AbstractContextManager["Aero"]):
             store=profile.store,
             executor=profile.executor,
         )
-        return self._register(made, (), prune=False, adopt=None)
+        return self._register(catalog, made, (), prune=False, adopt=None)
 
     def _register(
-        self, made: tuple[FlowSpec, ...], origins: tuple[str, ...], prune: bool, adopt: str | None
+        self, catalog: Catalog, made: tuple[FlowSpec, ...], origins: tuple[str, ...], prune: bool, adopt: str | None
     ) -> tuple[Change, ...]:
         check_parts(made, self.config, self.plugins)
-        registration = Registration(
+        changes = register(catalog, self.config.root, self._registration(made, origins, prune, adopt))
+        for change in changes:
+            self._set_timer(change)
+        return changes
+
+    def _registration(
+        self, made: tuple[FlowSpec, ...], origins: tuple[str, ...], prune: bool, adopt: str | None
+    ) -> Registration:
+        return Registration(
             made,
             project=self.config.project,
             namespace=self.config.profile.namespace,
@@ -158,12 +206,6 @@ class Aero(AbstractContextManager["Aero"]):
             adopt=adopt,
             agent=self.agent,
         )
-        moved = moved_origin(self.catalog, self.config.root, registration)
-        registration = attrs.evolve(registration, adopt=moved)
-        changes = self.catalog.register(registration)
-        for change in changes:
-            self._set_timer(change)
-        return changes
 
     def _set_timer(self, change: Change) -> None:
         """Keep outside timers in step; where no plugin has one the engine's clock keeps the time."""

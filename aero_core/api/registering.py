@@ -9,12 +9,11 @@ from pathlib import Path
 
 import attrs
 
-from aero_core import config as configuration
 from aero_core.bundle import describe, pack
 from aero_core.catalog import Catalog
 from aero_core.config import CATALOG_FILE, CODE_STORE, Config
 from aero_core.errors import ConfigError, PluginError, RegistrationError
-from aero_core.flowfile import Code, load_flow_file, origin_of, specs
+from aero_core.flowfile import Code, FlowFile, load_flow_file, origin_of, specs
 from aero_core.models import Artifact, Change, Context, Family, FlowSpec, FlowState, Function, Registration
 from aero_core.plugins import Plugins, scheme_of
 
@@ -23,10 +22,17 @@ def pack_with(config: Config, plugins: Plugins, dry_run: bool = False) -> Callab
     """How a function's code is packed and kept: in the store `code`, named by its checksum.
 
     Args:
-        config: Names that store.
-        plugins: Serve it.
+        config: Names that store, and the executor.
+        plugins: Serve them.
         dry_run: Find out the digest only.
+
+    Raises:
+        ConfigError: Nobody serves the executor.
     """
+    try:
+        plugins.serving(Family.EXECUTOR, config.profile.executor)
+    except PluginError as error:
+        raise ConfigError(f"profile {config.profile_name!r}: {error}") from None
 
     def keep(code: Code) -> Function:
         described = describe(code.function, code.folder, code.code)
@@ -95,16 +101,6 @@ def _check(spec: FlowSpec, config: Config, plugins: Plugins) -> None:
             )
 
 
-def plan_only(plugins: Plugins, url: str, registration: Registration, root: Path) -> tuple[Change, ...]:
-    """The plan of a registration, from a catalog that is opened for it alone."""
-    catalog = plugins.open_catalog(url)
-    try:
-        moved = moved_origin(catalog, root, registration)
-        return catalog.register(attrs.evolve(registration, adopt=moved))
-    finally:
-        catalog.close()
-
-
 def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> str | None:
     """The old origin of a flow file that was only moved or renamed: its file is gone, and its flows are equal.
 
@@ -136,33 +132,20 @@ def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> st
     return None
 
 
-def plan(
-    files: Sequence[str | os.PathLike[str]],
-    state: Path | None = None,
-    profile: str | None = None,
-    adopt: str | None = None,
-) -> tuple[Change, ...]:
-    """What `Aero.apply` would do, without doing it: nothing is written, not even a state folder."""
-    config = configuration.load(Path(files[0]).absolute(), state, profile)
-    plugins = make_plugins(config)
-    try:
-        check_settings(plugins)
-        made, origins = read_files(config, plugins, files, dry_run=True)
-        check_parts(made, config, plugins)
-        registration = Registration(
-            made,
-            project=config.project,
-            namespace=config.profile.namespace,
-            origins=origins,
-            dry_run=True,
-            adopt=adopt,
-        )
-        if config.profile.catalog or (config.state / CATALOG_FILE).exists():
-            return plan_only(plugins, config.catalog_url, registration, config.root)
-        with tempfile.TemporaryDirectory(prefix="aero-") as folder:
-            return plan_only(plugins, f"sqlite:///{folder}/{CATALOG_FILE}", registration, config.root)
-    finally:
-        plugins.close()
+def plan(config: Config, plugins: Plugins, registration: Registration) -> tuple[Change, ...]:
+    """What a registration would do, where AERO keeps no state yet: none is made."""
+    with tempfile.TemporaryDirectory(prefix="aero-") as folder:
+        catalog = plugins.open_catalog(config.profile.catalog or f"sqlite:///{folder}/{CATALOG_FILE}")
+        try:
+            return register(catalog, config.root, attrs.evolve(registration, dry_run=True))
+        finally:
+            catalog.close()
+
+
+def register(catalog: Catalog, root: Path, registration: Registration) -> tuple[Change, ...]:
+    """Register flows, those of a file that was only moved as what they were."""
+    moved = moved_origin(catalog, root, registration)
+    return catalog.register(attrs.evolve(registration, adopt=moved))
 
 
 def make_plugins(config: Config) -> Plugins:
@@ -171,21 +154,25 @@ def make_plugins(config: Config) -> Plugins:
     return Plugins(config.plugins, context, config.profile.authenticators)
 
 
-def read_files(
-    config: Config, plugins: Plugins, files: Sequence[str | os.PathLike[str]], dry_run: bool = False
+def load_files(files: Sequence[FlowFile | str | os.PathLike[str]]) -> tuple[FlowFile, ...]:
+    """Read flow files, but for those that were read before."""
+    return tuple(file if isinstance(file, FlowFile) else load_flow_file(Path(file)) for file in files)
+
+
+def specs_of(
+    config: Config, plugins: Plugins, files: Sequence[FlowFile], dry_run: bool = False
 ) -> tuple[tuple[FlowSpec, ...], tuple[str, ...]]:
-    """What flow files declare, and their origins."""
+    """What is registered of flow files, and their origins."""
     profile = config.profile
     made: list[FlowSpec] = []
     origins: list[str] = []
     for file in files:
-        loaded = load_flow_file(Path(file))
-        origin = origin_of(loaded.path, config.root)
+        origin = origin_of(file.path, config.root)
         origins.append(origin)
         made += specs(
-            loaded.declarations,
+            file.declarations,
             pack_with(config, plugins, dry_run),
-            folder=loaded.folder,
+            folder=file.folder,
             origin=origin,
             project=config.project,
             namespace=profile.namespace,

@@ -6,6 +6,7 @@ import difflib
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -187,7 +188,7 @@ def get(settings: Settings, ref: str, as_of: str | None, output: str) -> None:
     moment = None if as_of is None else parse_time(as_of)
     with settings.open() as aero:
         if output == "-":
-            _to_stdout(aero, ref, as_of)
+            _to_stdout(aero, ref, moment)
             return
         target = Path(output)
         if target.is_dir():
@@ -198,12 +199,13 @@ def get(settings: Settings, ref: str, as_of: str | None, output: str) -> None:
     click.echo(f"{output}: {name}@{version.number}, {size_of(version.size)}", err=True)
 
 
-def _to_stdout(aero: api.Aero, ref: str, as_of: str | None) -> None:
+def _to_stdout(aero: api.Aero, ref: str, as_of: datetime | None) -> None:
     import tempfile
 
+    aero.version(ref, as_of)  # before a folder is made where there may be no state yet
     with tempfile.TemporaryDirectory(dir=aero.config.state, prefix="get-") as folder:
         target = Path(folder) / "content"
-        aero.get(ref, target, None if as_of is None else parse_time(as_of))
+        aero.get(ref, target, as_of)
         with target.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()

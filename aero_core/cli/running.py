@@ -15,13 +15,13 @@ import click
 
 from aero_core import api
 from aero_core import config as configuration
-from aero_core.api.registering import plan
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings
 from aero_core.cli.waiting import failure, waits_for
 from aero_core.engine import Engine
 from aero_core.errors import AeroError, FlowFileError, NotFound
+from aero_core.flowfile import FlowFile, load_flow_file
 from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
 
 FIRST_CONFIG = """\
@@ -86,12 +86,9 @@ def init(folder: Path) -> None:
 @click.pass_obj
 def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, prune: bool, adopt: str | None, form: str) -> None:
     """Register the flows of one or more files: new, changed, unchanged, gone."""
-    if dry_run:
-        changes = plan(files, settings.state, settings.profile, adopt)
-    else:
-        with settings.open(files[0]) as aero:
-            changes = aero.apply(*files, prune=prune, adopt=adopt)
-    emit(changes, form, ("change", "flow", "what"), lambda change: _told(change, prune), "nothing to do")
+    with settings.open(files[0]) as aero:
+        changes = (aero.plan if dry_run else aero.apply)(*files, prune=prune, adopt=adopt)
+    emit(changes, form, ("change", "flow", "what"), lambda change: _told(change, dry_run), "nothing to do")
 
 
 @click.command()
@@ -108,9 +105,11 @@ def run(settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: 
     """
     quiet = form != "table"
     with settings.open(files[0]) as aero:
-        changes = aero.apply(*files, prune=prune)
+        loaded = [load_flow_file(Path(file)) for file in files]
+        _check_only(loaded, only)
+        changes = aero.apply(*loaded, prune=prune)
         if not quiet:
-            _print_changes(changes, prune)
+            _print_changes(changes)
         flows = _chosen(aero, changes, only)
         with RunProgress(quiet=quiet) as progress:
             ended = aero.run([flow.id for flow in flows], now, progress)
@@ -133,7 +132,7 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
     """
     with settings.open(files[0] if files else None) as aero:
         if files:
-            _print_changes(aero.apply(*files, prune=prune), prune)
+            _print_changes(aero.apply(*files, prune=prune))
         progress = RunProgress(_command(aero, settings))
         with progress, aero.engine(None, progress) as engine, _stopping(engine):
             # Not sooner: who reads this may stop it at once.
@@ -164,26 +163,32 @@ def _chosen(aero: api.Aero, changes: Sequence[Change], only: Sequence[str]) -> l
     if not only:
         return mine
     by_name = {flow.name: flow for flow in mine}
-    missing = [name for name in only if name not in by_name]
-    if missing:
-        raise NotFound(f"the file declares no flow {missing[0]!r}: it has {', '.join(by_name)}")
     names = [part for name in only for part in (f"{name}.raw", name) if part in by_name]
     return [by_name[name] for name in dict.fromkeys(names)]
 
 
-def _told(change: Change, prune: bool) -> tuple[str, str, str]:
+def _check_only(files: Sequence[FlowFile], only: Sequence[str]) -> None:
+    names = [draft.spec.name for file in files for declared in file.declarations for draft in declared.drafts]
+    for name in only:
+        if name not in names:
+            raise NotFound(f"the file declares no flow {name!r}: it has {', '.join(names)}")
+
+
+def _told(change: Change, dry_run: bool = False) -> tuple[str, str, str]:
     what = ", ".join(change.fields)
     if change.kind is ChangeKind.GONE:
-        what = "disabled" if change.disabled else "would be disabled" if prune else "stays; --prune disables it"
+        what = "stays; --prune disables it"
+        if change.disabled:
+            what = "would be disabled" if dry_run else "disabled"
     if change.kind is ChangeKind.UPDATED:
         what += " (no rerun)"
     return change.kind.value, change.flow, what
 
 
-def _print_changes(changes: Sequence[Change], prune: bool) -> None:
+def _print_changes(changes: Sequence[Change]) -> None:
     for change in changes:
         if change.kind is not ChangeKind.UNCHANGED:
-            kind, flow, what = _told(change, prune)
+            kind, flow, what = _told(change)
             click.echo(f"{kind:<9} {flow}" + (f": {what}" if what else ""))
 
 

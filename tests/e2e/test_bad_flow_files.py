@@ -48,15 +48,15 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     """What `aero` says to each file."""
     folder = tmp_path_factory.mktemp("files")
 
-    def plan(case: str) -> Done:
+    def run(case: str) -> Done:
         project = Project(folder / case)
         project.write("notes.txt", "one\n")
         (project.folder / "flows.py").write_text(START + FILES[case][0] + "\n")
-        done = project.call([str(AERO), "apply", "flows.py", "--dry-run"])
+        done = project.call([str(AERO), "run", "flows.py"])
         assert not (project.folder / ".aero").exists()
         return done
 
-    return at_once(plan, FILES)
+    return at_once(run, FILES)
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -92,6 +92,16 @@ def test_files_that_are_none(project: Project) -> None:
     (project.folder / "binary.py").write_bytes(b"\xff\xfe\x00\x01")
     assert "binary.py" in project.refuses("run", "binary.py")
     assert "empty.py declares no flows" in project.refuses("run", "empty.py")
+    project.write("good.py", START)
+    assert "there is no flow file missing.py" in project.refuses("apply", "good.py", "missing.py")
+    assert not (project.folder / ".aero").exists()
+
+
+def test_only_what_the_file_declares(counting: Project) -> None:
+    before = counting.tree()
+    said = counting.refuses("run", "flows.py", "--only", "line", code=3)
+    assert said == "the file declares no flow 'line': it has notes, lines"
+    assert counting.tree() == before
 
 
 WORDS = {

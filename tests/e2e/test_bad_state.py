@@ -81,15 +81,16 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     """What `aero` says to each `aero.toml`."""
     folder = tmp_path_factory.mktemp("settings")
 
-    def plan(text: str) -> Done:
+    def run(text: str) -> Done:
         project = Project(folder / str(list(SETTINGS).index(text)))
         fill(project)
         project.write("aero.toml", text + "\n")
-        done = project.call([str(AERO), "apply", "flows.py", "--dry-run"])
+        done = project.call([str(AERO), "run", "flows.py"])
+        assert done == project.call([str(AERO), "apply", "flows.py", "--dry-run"])
         assert not (project.folder / ".aero").exists()
         return done
 
-    return at_once(plan, SETTINGS)
+    return at_once(run, SETTINGS)
 
 
 @pytest.mark.parametrize("text", SETTINGS)
@@ -152,8 +153,10 @@ def test_a_site_module_serves_like_any_plugin(project: Project) -> None:
 
 def test_disabled_plugins_are_read_first(counting: Project) -> None:
     env = {"AERO_DISABLE_PLUGINS": "*"}
+    before = counting.tree()
     done = counting.aero("plugins", "list", env=env)
     assert done.out.count("disabled") == 3
     said = counting.refuses("run", "flows.py", code=4, env=env)
     assert "no plugin serves" in said
     assert "disabled: " in said
+    assert counting.tree() == before

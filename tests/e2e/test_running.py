@@ -69,8 +69,6 @@ def test_only_and_now(counting: Project) -> None:
     assert [made["number"] for made in run["generated"]] == [2]
     (waiting,) = [run for run in counting.json("list", "run") if run["flow"] == "lines"]
     assert waiting["state"] == "queued"
-    said = counting.refuses("run", "flows.py", "--only", "line", code=3)
-    assert said == "the file declares no flow 'line': it has notes, lines"
     done = counting.aero("run", "flows.py", "--only", "lines")
     assert done.err == "done  lines -> lines@1 (2 B)\n"
     done = counting.aero("run", "flows.py", "--now")
