@@ -88,6 +88,7 @@ def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, prune: bool
     """Register the flows of one or more files: new, changed, unchanged, gone."""
     with settings.open(files[0]) as aero:
         changes = (aero.plan if dry_run else aero.apply)(*files, prune=prune, adopt=adopt)
+        _warn_of_plugins(aero, settings)
     emit(changes, form, ("change", "flow", "what"), lambda change: _told(change, dry_run), "nothing to do")
 
 
@@ -108,6 +109,7 @@ def run(settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: 
         loaded = [load_flow_file(Path(file)) for file in files]
         _check_only(loaded, only)
         changes = aero.apply(*loaded, prune=prune)
+        _warn_of_plugins(aero, settings)
         if not quiet:
             _print_changes(changes)
         flows = _chosen(aero, changes, only)
@@ -133,6 +135,7 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
     with settings.open(files[0] if files else None) as aero:
         if files:
             _print_changes(aero.apply(*files, prune=prune))
+        _warn_of_plugins(aero, settings)
         progress = RunProgress(_command(aero, settings))
         with progress, aero.engine(None, progress) as engine, _stopping(engine):
             # Not sooner: who reads this may stop it at once.
@@ -172,6 +175,14 @@ def _check_only(files: Sequence[FlowFile], only: Sequence[str]) -> None:
     for name in only:
         if name not in names:
             raise NotFound(f"the file declares no flow {name!r}: it has {', '.join(names)}")
+
+
+def _warn_of_plugins(aero: api.Aero, settings: Settings) -> None:
+    """Not sooner than flows are registered: an error that a plugin's absence makes names the plugin itself."""
+    for info in aero.plugins.infos():
+        if info.status == "broken":
+            advice = f"`{_command(aero, settings)} doctor` checks all"
+            click.echo(f"warn  plugin {info.name} is left out: {info.reason} ({advice})", err=True)
 
 
 def _told(change: Change, dry_run: bool = False) -> tuple[str, str, str]:

@@ -101,7 +101,14 @@ def test_settings_that_cannot_be(told: dict[str, Done], text: str) -> None:
 def test_a_plugin_that_cannot_be_imported(counting: Project) -> None:
     counting.write("aero.toml", '[plugins]\nmodules = ["site_adapters.py"]\n')
     counting.write("site_adapters.py", "import no_such_thing\n")
-    assert "lines@1" in counting.out("run", "flows.py")
+    warning = (
+        "warn  plugin site_adapters is left out: ModuleNotFoundError: No module named 'no_such_thing' "
+        "(`aero doctor` checks all)"
+    )
+    for words in (["apply", "flows.py", "--dry-run"], ["apply", "flows.py"], ["run", "flows.py"]):
+        done = counting.aero(*words)
+        assert done.err.splitlines()[0] == warning
+    assert "lines@1" in done.out
     plugins = {item["name"]: item for item in counting.json("plugins", "list")}
     assert plugins["site_adapters"]["status"] == "broken"
     assert "No module named 'no_such_thing'" in plugins["site_adapters"]["reason"]
