@@ -6,6 +6,7 @@ A setting comes from, in this order: a flag, the environment (`AERO_STATE`, `AER
 
 from __future__ import annotations
 
+import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from attrs import frozen
 from aero_core.converter import structure_strict
 from aero_core.errors import ConfigError, NotFound, StateError
 from aero_core.models import JSON, Location
+
+logger = logging.getLogger("aero.config")
 
 CONFIG_FILE = "aero.toml"
 STATE_FOLDER = ".aero"
@@ -202,7 +205,7 @@ def load(
             )
         root = folder if flow_file or given is None else given.absolute().parent
     file = root / CONFIG_FILE
-    values = _merge(_read(_user_file()), _read(file))
+    values = _merge(_read_user_file(), _read(file))
     parsed = structure_strict(values, _File, str(file), ConfigError)
     if given is None:
         given = root / (parsed.state or STATE_FOLDER)
@@ -211,7 +214,8 @@ def load(
 
 def _find_root(folder: Path, with_state: bool) -> Path | None:
     for candidate in (folder, *folder.parents):
-        if (candidate / CONFIG_FILE).is_file():
+        # Access first: a folder above may be somebody else's, and ours to pass over.
+        if os.access(candidate / CONFIG_FILE, os.F_OK) and (candidate / CONFIG_FILE).is_file():
             return candidate
         # A folder of this name alone is not enough: other tools keep one in the home folder.
         if with_state and _exists(candidate / STATE_FOLDER / CATALOG_FILE):
@@ -219,10 +223,19 @@ def _find_root(folder: Path, with_state: bool) -> Path | None:
     return None
 
 
-def _user_file() -> Path:
+def _read_user_file() -> dict[str, Any]:
+    """The user's file; none where its folder cannot be entered: HOME may be another user's, as below sudo."""
     import platformdirs
 
-    return platformdirs.user_config_path("aero") / CONFIG_FILE
+    file = platformdirs.user_config_path("aero") / CONFIG_FILE
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        logger.warning("%s is passed over, it cannot be reached: %s", file, error.strerror)
+        return {}
+    return _read(file)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -316,11 +329,9 @@ def has_state(config: Config) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """Whether something is there; also where somebody else's folder hides it: who uses it then says so."""
-    try:
-        return path.exists()
-    except OSError:
-        return True
+    """Whether something is there, or in a folder that shows nobody: who then uses it says so."""
+    folder = path.parent
+    return os.access(path, os.F_OK) or (os.access(folder, os.F_OK) and not os.access(folder, os.X_OK))
 
 
 def make_state(config: Config) -> None:

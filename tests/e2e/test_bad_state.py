@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import fill
 from tests.e2e.program import AERO, Done, Project, at_once, one_line, refused
 
-CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 
 
 def test_a_corrupt_database(counting: Project) -> None:
@@ -45,6 +45,43 @@ def without_override() -> None:
     """Let permissions count for root too; its files stay readable, which they are for nobody else."""
     if os.geteuid() == 0:
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+def without_search() -> None:
+    """As `without_override`, for folders that may not be entered."""
+    without_override()
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0, 0, 0)
+
+
+def test_user_settings_that_cannot_be_reached_are_none(counting: Project) -> None:
+    folder = counting.home / ".config" / "aero"
+    folder.mkdir(parents=True)
+    (folder / "aero.toml").write_text("no settings")
+    for locked in (folder, folder.parent):
+        locked.chmod(0)
+        done = counting.call([str(AERO), "-v", "apply", "flows.py"], before=without_search)
+        assert done.code == 0, done
+        assert f"{folder / 'aero.toml'} is passed over, it cannot be reached: Permission denied" in done.err
+        done = counting.call([str(AERO), "list", "data"], before=without_search)
+        assert (done.code, done.err) == (0, ""), done
+        locked.chmod(0o700)
+    (folder / "aero.toml").chmod(0)
+    done = counting.call([str(AERO), "list", "data"], before=without_search)
+    assert f"{folder / 'aero.toml'} cannot be read: Permission denied" in refused(done)
+
+
+def test_a_project_below_a_folder_that_may_not_be_entered(counting: Project) -> None:
+    counting.aero("apply", "flows.py")
+    state = counting.folder / ".aero"
+    state.chmod(0)
+    done = counting.call([str(AERO), "list", "data"], before=without_search)
+    assert f"the state folder {state} cannot be written" in refused(done, 4)
+    counting.folder.chmod(0)
+    done = counting.call([str(AERO), "list", "data"], before=without_search)
+    assert "no aero.toml and no .aero folder in" in refused(done, 3)
+    counting.folder.chmod(0o700)
+    state.chmod(0o700)
 
 
 def test_a_state_folder_that_is_read_only(counting: Project) -> None:
