@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import attrs
+
 from aero_core import config as configuration
 from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ import click
 
 from aero_core import api
 from aero_core.api.aero import parse_time
+from aero_core.cli.harmless import PLAIN, harmless, harmless_but_coloured
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
@@ -222,17 +224,29 @@ def logs(settings: Settings, ref: str) -> None:
         # The record names the log once the attempt has ended; what it writes is there before.
         log = aero.config.state / (run.log or f"logs/{log_name(run)}")
         if log.is_file():
-            with log.open(encoding="utf-8", errors="replace") as file:
-                for line in file:
-                    text = True
-                    click.echo(line, nl=False)
+            text = log.stat().st_size > 0
+            _show(log)
         if run.error is not None:
-            click.echo(f"{run.flow} {run.state.value}: {run.error.message}")
+            click.echo(harmless(f"{run.flow} {run.state.value}: {run.error.message}"))
         elif not text:
             click.echo(
                 f"run {short(run.id)} of {run.flow} ({run.state.value}) wrote nothing"
                 + ("" if run.state.final else " yet")
             )
+
+
+def _show(log: Path) -> None:
+    """Print a log: as it is, or to a terminal such that it can do nothing but set colours."""
+    sys.stdout.flush()
+    if not sys.stdout.isatty():
+        with log.open("rb") as raw:
+            shutil.copyfileobj(raw, sys.stdout.buffer)
+        return
+    colours = not os.environ.get("NO_COLOR")
+    with log.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            sys.stdout.write(harmless_but_coloured(line, colours))
+    sys.stdout.write(PLAIN if colours else "")
 
 
 def _run_of(aero: api.Aero, ref: str) -> Run:
@@ -304,7 +318,7 @@ def lineage(settings: Settings, ref: str, depth: int, form: str) -> None:
             emit_each([node], form, lambda node: ())
             return
         for line in _tree(node):
-            click.echo(line)
+            click.echo(harmless(line))
 
 
 def _tree(node: api.LineageNode, lead: str = "", branch: str = "") -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from aero_core.cli.harmless import harmless, harmless_json
 from aero_core.converter import unstructure
 from aero_core.models import Generated
 
@@ -41,7 +42,7 @@ def emit(items: Iterable[T], form: str, columns: Sequence[str], row: Callable[[T
     """
     if form == "jsonl":
         for item in items:
-            click.echo(json.dumps(unstructure(item), ensure_ascii=False))
+            click.echo(_json(item))
     elif form == "json":
         _emit_array(items)
     else:
@@ -65,7 +66,7 @@ def _emit_lines(lines: Iterable[tuple[str, str]]) -> None:
     pairs = [(label, text) for label, text in lines if text]
     width = max((len(label) for label, _ in pairs), default=0)
     for label, text in pairs:
-        first, *more = text.splitlines() or [""]
+        first, *more = harmless(text).strip("\n").split("\n")
         click.echo(f"{label:<{width}}  {first}")
         for line in more:
             click.echo(f"{'':<{width}}  {line}")
@@ -74,9 +75,13 @@ def _emit_lines(lines: Iterable[tuple[str, str]]) -> None:
 def _emit_array(items: Iterable[object]) -> None:
     separator = "[\n"
     for item in items:
-        click.echo(separator + json.dumps(unstructure(item), ensure_ascii=False), nl=False)
+        click.echo(separator + _json(item), nl=False)
         separator = ",\n"
     click.echo("[]" if separator == "[\n" else "\n]")
+
+
+def _json(item: object) -> str:
+    return harmless_json(json.dumps(unstructure(item), ensure_ascii=False))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -92,10 +97,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for cells in rows:
-        drawn.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
+        drawn.add_row(*(Text(harmless(" ".join(cell.split("\n"))), style=_style(cell)) for cell in cells))
     with console.capture() as capture:
         console.print(drawn)
-    click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").splitlines()), color=terminal or None)
+    click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")), color=terminal or None)
 
 
 _STYLES = {"failed": "red", "broken": "red", "succeeded": "green", "ok": "green", "running": "cyan", "new": "green"}

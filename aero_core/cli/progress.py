@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aero_core.cli.harmless import harmless
 from aero_core.cli.output import short, size_of, when
 from aero_core.engine import Event, EventKind
 from aero_core.models import Progress as ProgressCall
@@ -101,6 +102,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
     def _line(self, text: str) -> None:
         if self._quiet:
             return
+        text = harmless(text)
         if self._bars is not None:
             self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import frozen
 
+from aero_core.cli.harmless import harmless
 from aero_core.errors import AeroError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _explain(error: click.ClickException) -> str:
 
 
 def _say(message: str) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Error: {harmless(' '.join(message.split()))}", err=True)
 
 
 def _points() -> list[importlib.metadata.EntryPoint]:

@@ -15,6 +15,7 @@ import click
 
 from aero_core import api
 from aero_core import config as configuration
+from aero_core.cli.harmless import harmless
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings
@@ -182,7 +183,7 @@ def _warn_of_plugins(aero: api.Aero, settings: Settings) -> None:
     for info in aero.plugins.infos():
         if info.status == "broken":
             advice = f"`{_command(aero, settings)} doctor` checks all"
-            click.echo(f"warn  plugin {info.name} is left out: {info.reason} ({advice})", err=True)
+            click.echo(harmless(f"warn  plugin {info.name} is left out: {info.reason} ({advice})"), err=True)
 
 
 def _told(change: Change, dry_run: bool = False) -> tuple[str, str, str]:
@@ -213,9 +214,9 @@ def _print_made(aero: api.Aero, settings: Settings, flows: Sequence[Flow], ended
         click.echo(f"\nLook at it: {_command(aero, settings)} show {made[-1][0].data}")
     for flow in flows:
         if flow.id not in ran:
-            click.echo(_not_due(aero, flow, _command(aero, settings)))
+            click.echo(harmless(_not_due(aero, flow, _command(aero, settings))))
     for run in _failed(ended):
-        click.echo(f"\n{run.flow} {run.state.value}: {run.error.message if run.error else ''}")
+        click.echo(harmless(f"\n{run.flow} {run.state.value}: {run.error.message if run.error else ''}"))
         click.echo(f"Look at it: {_command(aero, settings)} logs {short(run.id)}")
 
 

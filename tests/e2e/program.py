@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -124,6 +126,28 @@ def at_once(work: Callable[[str], Done], names: Iterable[str]) -> dict[str, Done
     listed = list(names)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(listed, pool.map(work, listed), strict=True))
+
+
+def terminal(project: Project, *arguments: str, **env: str) -> str:
+    """What `aero` writes to a terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        [str(AERO), *arguments],
+        cwd=project.folder,
+        env=project.environment(COLUMNS="120", **env),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    # Linux answers an error at the end, macOS nothing.
+    with suppress(OSError):
+        while block := os.read(ours, 4096):
+            shown += block
+    os.close(ours)
+    assert done.wait(PATIENCE) == 0
+    return shown.decode()
 
 
 def one_line(text: str, start: str) -> str:

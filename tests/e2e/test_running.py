@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import shlex
-import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import AERO, PATIENCE, Project
+from tests.e2e.program import Project, terminal
 
 FLAKY = """\
     from pathlib import Path
@@ -254,25 +250,3 @@ def test_a_terminal_gets_colours_unless_told_otherwise(counting: Project) -> Non
     plain = terminal(counting, "list", "run", NO_COLOR="1")
     assert "succeeded" in plain
     assert "\x1b[3" not in plain
-
-
-def terminal(project: Project, *arguments: str, **env: str) -> str:
-    """What `aero` writes to a terminal."""
-    ours, theirs = pty.openpty()
-    done = subprocess.Popen(
-        [str(AERO), *arguments],
-        cwd=project.folder,
-        env=project.environment(COLUMNS="120", **env),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    # Linux answers an error at the end, macOS nothing.
-    with suppress(OSError):
-        while block := os.read(ours, 4096):
-            shown += block
-    os.close(ours)
-    assert done.wait(PATIENCE) == 0
-    return shown.decode()
