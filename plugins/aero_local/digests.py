@@ -23,15 +23,17 @@ class Multiset:
     def __init__(self, members: Iterable[bytes] = ()) -> None:
         self._sum = 0
         self._count = 0
-        for member in members:
-            self.add(member)
+        self.update(members)
 
-    def add(self, member: bytes) -> None:
-        """Take one more."""
-        self._sum += int.from_bytes(hashlib.blake2b(member).digest(), "big")
-        self._count += 1
+    def update(self, members: Iterable[bytes]) -> None:
+        """Take more."""
+        total, count, hashed = self._sum, self._count, hashlib.blake2b
+        for member in members:
+            total += int.from_bytes(hashed(member).digest(), "big")
+            count += 1
+        self._sum, self._count = total & _MASK, count
 
     def digest(self) -> bytes:
         """32 bytes that are equal for equal multisets."""
-        total = (self._sum & _MASK).to_bytes(_BITS // 8, "big")
+        total = self._sum.to_bytes(_BITS // 8, "big")
         return hashlib.sha256(total + str(self._count).encode()).digest()

@@ -1,21 +1,24 @@
 """A canonical digest of a JSON document, made from its events as they are read.
 
 Equal are documents of equal values: order of keys, blanks, escapes and the spelling of numbers do
-not count (`1`, `1.0` and `10e-1` are one number). An object is the multiset of its members, so that
-one with a million keys takes no more memory than a small one; a key that occurs twice is two
-members.
+not count (`1`, `1.0` and `10e-1` are one number). A key that occurs twice is two members.
+
+Each value has a canonical text. Where an array's or an object's would be longer than `_SMALL`, a
+hash stands for it, of the array's items or of the object's multiset of members, so that one with a
+million takes no more memory than a small one.
 """
 
 from __future__ import annotations
 
 import codecs
 import hashlib
-import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any
 
 from aero_core.errors import FetchError
 from aero_core.models import Artifact
@@ -23,8 +26,12 @@ from aero_local.digests import Multiset
 from aero_local.options import Options
 from aero_local.reading import charset
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 14
+_SMALL = 1 << 14
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
+# From here on digits are not written out: a source could ask for millions of them with a few bytes.
+_LONG = 20
+_LIMIT = 10**_LONG
 _POINTER = re.compile(r"(/([^~/]|~[01])*)+")
 # What a broken document can raise in the parser: a number that Python refuses comes out of the C
 # code as SystemError.
@@ -35,7 +42,7 @@ class Pointers:
     """JSON pointers (RFC 6901) to what is ignored; `*` stands for all items of an array."""
 
     def __init__(self, options: Options) -> None:
-        self.tree: dict[str | None, Any] = {}
+        self.tree: _Node = {}
         for pointer in options.texts("ignore", "a JSON pointer such as '/meta/generated_at'"):
             if not _POINTER.fullmatch(pointer):
                 raise options.wrong("ignore", pointer, "a JSON pointer such as '/items/*/seen'")
@@ -45,63 +52,8 @@ class Pointers:
             node[None] = True
 
 
-_Nodes = tuple[dict[str | None, Any], ...]
-_IGNORED: Final = None
-
-
-class _Array:
-    """An array that is being read; also, as the whole document, an array of one."""
-
-    __slots__ = ("_digest", "_index", "_nodes", "key")
-
-    def __init__(self, nodes: _Nodes) -> None:
-        self._digest = hashlib.sha256(b"[")
-        self.key = ""
-        self._nodes = nodes
-        self._index = -1
-
-    def enter(self) -> _Nodes | None:
-        """The pointers that lead into the next item; None if one leads just there."""
-        if not self._nodes:
-            return ()
-        self._index += 1
-        tokens = (str(self._index), "*")
-        found = tuple(node[t] for node in self._nodes for t in tokens if t in node)
-        return _IGNORED if any(None in node for node in found) else found
-
-    def add(self, value: bytes) -> None:
-        self._digest.update(value)
-
-    def close(self) -> bytes:
-        return b"a" + self._digest.digest()
-
-
-class _Document(_Array):
-    def enter(self) -> _Nodes | None:
-        return self._nodes
-
-
-class _Object:
-    """An object that is being read."""
-
-    __slots__ = ("_members", "_nodes", "key")
-
-    def __init__(self, nodes: _Nodes) -> None:
-        self._members = Multiset()
-        self._nodes = nodes
-        self.key = ""
-
-    def enter(self) -> _Nodes | None:
-        if not self._nodes:
-            return ()
-        found = tuple(node[self.key] for node in self._nodes if self.key in node)
-        return _IGNORED if any(None in node for node in found) else found
-
-    def add(self, value: bytes) -> None:
-        self._members.add(_text(self.key) + value)
-
-    def close(self) -> bytes:
-        return b"o" + self._members.digest()
+_Node = dict[str | None, Any]
+_Event = tuple[str, Any]
 
 
 def digest(artifact: Artifact, ignore: Pointers) -> str:
@@ -110,147 +62,76 @@ def digest(artifact: Artifact, ignore: Pointers) -> str:
     Raises:
         FetchError: It is not JSON; the message says where.
     """
-    import ijson
-
-    charset(artifact)
-    with _Source(artifact) as source:
-        try:
-            return _digest(ijson.basic_parse(source, buf_size=_BLOCK), ignore)
-        except (ijson.JSONError, *_BROKEN) as problem:
-            raise _broken(artifact, problem, source.start_of_block) from None
+    return _digest(_events(artifact), ignore)
 
 
-def _digest(events: Iterable[tuple[str, Any]], ignore: Pointers) -> str:
-    document = _Document((ignore.tree,) if ignore.tree else ())
-    frame: _Array | _Object = document
-    outer: list[_Array | _Object] = []
-    skipping = 0
-    for event, value in events:
-        if skipping:
-            skipping += _DEPTH.get(event, 0)
-            continue
-        if event == "map_key":
-            frame.key = value
-            continue
-        if event in _ENDS:
-            closed = frame.close()
-            frame = outer.pop()
-            frame.add(closed)
-            continue
-        nodes = frame.enter()
-        if nodes is _IGNORED:
-            skipping = _DEPTH.get(event, 0)
-        elif event in _CONTAINERS:
-            outer.append(frame)
-            frame = _CONTAINERS[event](nodes)
-        else:
-            frame.add(_scalar(event, value))
-    return document.close()[1:].hex()
+# Reading
 
 
-_CONTAINERS: dict[str, type[_Array] | type[_Object]] = {"start_map": _Object, "start_array": _Array}
-_ENDS = ("end_map", "end_array")
-_DEPTH = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+def _blocks(artifact: Artifact) -> Iterator[bytes]:
+    """A file in blocks of UTF-8, without a mark at its start."""
+    mark = codecs.BOM_UTF8
+    for block in _encoded(artifact):
+        if block := block.removeprefix(mark):
+            yield block
+        mark = b""
 
 
-def _scalar(event: str, value: Any) -> bytes:
-    if event == "string":
-        return _text(value)
-    if event == "number":
-        return b"n" + _number(value).encode() + b";"
-    return b"z" if value is None else (b"t" if value else b"f")
-
-
-def _text(value: str) -> bytes:
-    # Half of a surrogate pair stands for nothing; parsers that take it at all make `?` of it.
-    data = value.encode("utf-8", "replace")
-    return b"s%d:%b" % (len(data), data)
-
-
-def _number(value: int | Decimal) -> str:
-    """The shortest exact spelling: equal for equal numbers."""
-    if isinstance(value, int):
-        if value % 10 or value == 0:
-            return str(value)
-        value = Decimal(value)
-    text = str(_EXACT.normalize(value))
-    return "0" if text == "-0" else text
-
-
-class _Source:
-    """A file as UTF-8 without a mark at its start, and how far it has been read.
-
-    Attributes:
-        start_of_block: Bytes that were read before the last block.
-        line: Number of the line that was read last.
-        column: Bytes that were read of it.
-    """
-
-    def __init__(self, artifact: Artifact, slow_from: int | None = None) -> None:
-        self._file = _open_as_utf8(artifact)
-        self._slow_from = slow_from
-        self._read = 0
-        self.start_of_block = 0
-        self.line = 1
-        self.column = 0
-
-    def __enter__(self) -> _Source:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, size: int) -> bytes:
-        if self._slow_from is not None:
-            size = min(size, max(1, self._slow_from - self._read))
-        block = self._file.read(size)
-        if self._read == 0:
-            block = block.removeprefix(codecs.BOM_UTF8)
-        self.start_of_block = self._read
-        self._read += len(block)
-        if self._slow_from is not None:
-            self.line += block.count(b"\n")
-            newline = block.rfind(b"\n")
-            self.column = self.column + len(block) if newline < 0 else len(block) - newline - 1
-        return block
-
-
-class _Recoder(io.RawIOBase):
-    """A text file in another charset, read as UTF-8."""
-
-    def __init__(self, path: Path, encoding: str) -> None:
-        self._text = path.open(encoding=encoding, newline="")
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._rest or self._text.read(_BLOCK).encode("utf-8", "replace")
-        block, self._rest = block[:size], block[size:]
-        return block
-
-    def close(self) -> None:
-        self._text.close()
-        super().close()
-
-
-def _open_as_utf8(artifact: Artifact) -> BinaryIO | _Recoder:
+def _encoded(artifact: Artifact) -> Iterator[bytes]:
     path, name = Path(artifact.path), charset(artifact)
     if name in ("utf-8", "utf-8-sig", "ascii"):
-        return path.open("rb")
-    return _Recoder(path, name)
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+    else:
+        with path.open(encoding=name, newline="") as text:
+            while piece := text.read(_BLOCK):
+                yield piece.encode("utf-8", "replace")
 
 
-def _broken(artifact: Artifact, problem: Exception, start_of_block: int) -> FetchError:
-    """What is wrong, and where: found by reading the last block again byte by byte."""
+def _events(artifact: Artifact) -> Iterator[list[_Event]]:
+    """What the parser makes of each block; the list is emptied before the next one."""
     import ijson
 
-    with _Source(artifact, slow_from=start_of_block) as source:
-        try:
-            for _ in ijson.basic_parse(source, buf_size=_BLOCK):
-                pass
-        except (ijson.JSONError, *_BROKEN) as again:
-            problem = again
-        where = f"line {source.line}, byte {source.column}"
-    message = f"{artifact.path} is not JSON: {_reason(problem)} in {where}"
+    broken = (ijson.JSONError, *_BROKEN)
+    events: list[_Event] = ijson.sendable_list()
+    parser = ijson.basic_parse_coro(events)
+    try:
+        for number, block in enumerate(chain(_blocks(artifact), (b"",))):
+            try:
+                if block:
+                    parser.send(block)
+                else:
+                    parser.close()
+            except broken as problem:
+                raise _broken(artifact, problem, number) from None
+            yield events
+            events.clear()
+    finally:
+        # Left unfinished, the parser in pure Python would complain when it is collected.
+        with suppress(*broken):
+            parser.close()
+
+
+def _broken(artifact: Artifact, problem: Exception, number: int) -> FetchError:
+    """What is wrong, and where: found by reading block `number` again byte by byte."""
+    import ijson
+
+    events = ijson.sendable_list()
+    parser = ijson.basic_parse_coro(events)
+    line, column = 1, 0
+    try:
+        for at, block in enumerate(_blocks(artifact)):
+            for piece in (block,) if at < number else (block[n : n + 1] for n in range(len(block))):
+                line += piece.count(b"\n")
+                newline = piece.rfind(b"\n")
+                column = column + len(piece) if newline < 0 else len(piece) - newline - 1
+                parser.send(piece)
+                events.clear()
+        parser.close()
+    except (ijson.JSONError, *_BROKEN) as again:
+        problem = again
+    message = f"{artifact.path} is not JSON: {_reason(problem)} in line {line}, byte {column}"
     return FetchError(message, retryable=False)
 
 
@@ -260,3 +141,160 @@ def _reason(problem: Exception) -> str:
     text = str(problem).replace("\\n", "\n").removeprefix("b'").strip()
     first = text.splitlines()[0] if text else type(problem).__name__
     return re.sub("^(parse|lexical) error: ", "", first.strip().rstrip(".'\""))
+
+
+# Digesting
+
+_ARRAY, _OBJECT = "[", "{"
+_STARTS = {"start_array": _ARRAY, "start_map": _OBJECT}
+_ENDS = ("end_array", "end_map")
+_DEPTH = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
+
+
+def _digest(blocks: Iterable[Iterable[_Event]], ignore: Pointers) -> str:
+    # This loop runs for each key and value: it is one function, and what it needs is in its locals.
+    # A text tells by its first character what it is and by its length or a sign where it ends.
+    outer: list[_Open] = []
+    hashes: list[_Items | _Members] = []
+    kind, parts, name, index = _ARRAY, list[str](), "", -1
+    nodes: tuple[_Node, ...] = ({"*": ignore.tree},) if ignore.tree else ()
+    inner: tuple[_Node, ...] = ()
+    skipping = 0
+    for events in blocks:
+        lowest = len(outer)
+        for event, value in events:
+            if skipping:
+                skipping += _DEPTH.get(event, 0)
+                continue
+            if event == "map_key":
+                name = f"{len(value)}:{value}"
+                if nodes:
+                    inner = _within(nodes, (value,))
+                continue
+            if nodes and event not in _ENDS:
+                if kind is _ARRAY:
+                    index += 1
+                    inner = _within(nodes, (str(index), "*"))
+                if inner and any(None in node for node in inner):
+                    skipping = _DEPTH.get(event, 0)
+                    continue
+            if event == "string":
+                parts.append(f"{name}s{len(value)}:{value}")
+            elif event == "number":
+                if type(value) is int and -_LIMIT < value < _LIMIT:
+                    parts.append(f"{name}n{value};")
+                    continue
+                text = str(value)
+                if text[-1] == "0" or "." not in text or "E" in text:
+                    text = _number(value)
+                parts.append(f"{name}n{text};")
+            elif event in _ENDS:
+                if kind is _OBJECT:
+                    parts.sort()
+                text = "".join(parts)
+                if len(text) > _SMALL or len(hashes) >= len(outer):
+                    text = _hashed((kind, parts), outer, hashes)
+                else:
+                    text = f"{kind}{text}]"
+                kind, parts, name, index, nodes = outer.pop()
+                parts.append(name + text)
+                if len(outer) < lowest:
+                    lowest = len(outer)
+            elif event in _STARTS:
+                outer.append((kind, parts, name, index, nodes))
+                kind, parts, name, index = _STARTS[event], [], "", -1
+                nodes = inner if nodes else ()
+            else:
+                parts.append(name + ("z" if value is None else "t" if value else "f"))
+        outer.append((kind, parts, name, index, nodes))
+        _settle(outer, hashes, lowest)
+        outer.pop()
+    return hashlib.sha256(_encode("".join(parts))).hexdigest()
+
+
+def _within(nodes: tuple[_Node, ...], tokens: tuple[str, ...]) -> tuple[_Node, ...]:
+    """The pointers that lead on into one item or member."""
+    found: tuple[_Node, ...] = ()
+    for node in nodes:
+        for token in tokens:
+            if token in node:
+                found += (node[token],)
+    return found
+
+
+def _encode(text: str) -> bytes:
+    # Half of a surrogate pair stands for nothing; parsers that take it at all make `?` of it.
+    return text.encode("utf-8", "replace")
+
+
+def _number(value: int | Decimal) -> str:
+    """One spelling for equal numbers."""
+    normal = _EXACT.normalize(Decimal(value))
+    whole = normal.adjusted() < _LONG and normal == normal.to_integral_value()
+    return str(int(normal)) if whole else str(normal)
+
+
+# Large arrays and objects. Who is around a large one is large as well: of what is open, the
+# outermost have hashes, the others together no more than a small text and what one block brings.
+
+#: An array or object that is being read: kind, texts, own name in what is around it, index, pointers.
+_Open = tuple[str, list[str], str, int, tuple[_Node, ...]]
+
+
+class _Items:
+    """A large array's items, hashed as they come."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def take(self, parts: list[str]) -> None:
+        self._hash.update(_encode("".join(parts)))
+        parts.clear()
+
+    def text(self) -> str:
+        return f"A{self._hash.hexdigest()}"
+
+
+class _Members:
+    """A large object's members."""
+
+    def __init__(self) -> None:
+        self._multiset = Multiset()
+
+    def take(self, parts: list[str]) -> None:
+        self._multiset.update(map(_encode, parts))
+        parts.clear()
+
+    def text(self) -> str:
+        return f"O{self._multiset.digest().hex()}"
+
+
+def _start(kind: str, parts: list[str]) -> _Items | _Members:
+    started = _Items() if kind is _ARRAY else _Members()
+    started.take(parts)
+    return started
+
+
+def _hashed(ended: tuple[str, list[str]], outer: list[_Open], hashes: list[_Items | _Members]) -> str:
+    """The text of a large array or object that has ended, whose depth is `len(outer)`."""
+    kind, parts = ended
+    hashes.extend(_start(*outer[depth][:2]) for depth in range(len(hashes) + 1, len(outer)))
+    if len(hashes) < len(outer):
+        return _start(kind, parts).text()
+    own = hashes.pop()
+    own.take(parts)
+    return own.text()
+
+
+def _settle(opened: list[_Open], hashes: list[_Items | _Members], lowest: int) -> None:
+    """Hash, of what is open, what is large by now; at depths from `lowest` on there is something new."""
+    small = opened[len(hashes) + 1 :]
+    sizes = [2 + sum(map(len, parts)) for _, parts, *_ in small]
+    total = sum(sizes) - 2
+    for depth in range(max(1, lowest), len(hashes) + 1):
+        hashes[depth - 1].take(opened[depth][1])
+    for (kind, parts, *_), size in zip(small, sizes, strict=True):
+        if total <= _SMALL:
+            break
+        hashes.append(_start(kind, parts))
+        total -= size

@@ -1,13 +1,17 @@
-"""Bytes: fetching and storing beside a bare streaming loop, and the memory that it takes."""
+"""Bytes: fetching, storing and reading JSON beside bare streaming loops, and the memory that it takes."""
 
 from __future__ import annotations
 
+import json
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec
 
+import ijson
 import requests
 
 from aero_core.config import Selection
@@ -16,7 +20,10 @@ from aero_core.plugins import Plugins
 from aero_core.testing.servers import WebServer
 from tests.benchmarks.figures import Figure, Sizes
 
+P = ParamSpec("P")
+
 _BLOCK = 1 << 20
+_PARSED = 1 << 16
 _ROUNDS = 3
 _MEMORY = """
 import re, resource, sys
@@ -51,6 +58,51 @@ def _stream(url: str, folder: Path) -> None:
             file.write(block)
 
 
+def _write_records(path: Path, size: int) -> None:
+    """JSON of records with numbers and texts, of so many bytes."""
+    chance = random.Random(1)
+    with path.open("w") as file:
+        written = file.write('{"generated_at": "2026-03-01T06:00:00Z", "items": [')
+        while written < size:
+            record = {
+                "id": written,
+                "place": chance.choice(["Chicago", "Cook County", "São Paulo"]),
+                "date": f"2026-{chance.randint(1, 12):02}-{chance.randint(1, 28):02}",
+                "cases": chance.randint(0, 5000),
+                "rate": round(chance.uniform(0, 100), 3),
+                "position": [chance.uniform(-90, 90), chance.uniform(-180, 180)],
+                "confirmed": chance.random() < 0.5,
+                "note": None,
+                "source": {
+                    "name": f"s{chance.randint(0, 99)}",
+                    "tags": ["a", "b"],
+                    "score": chance.randint(1, 99) * 10,
+                },
+            }
+            written += file.write(f"{json.dumps(record)},\n")
+        file.write("null]}")
+
+
+def _parse(path: Path) -> None:
+    with path.open("rb") as file:
+        for _ in ijson.basic_parse(file, buf_size=_PARSED):
+            pass
+
+
+def _measure_json(path: Path, megabytes: int) -> Iterator[Figure]:
+    _write_records(path, megabytes * _BLOCK)
+    plugins = Plugins(Selection(), Context(side="run"))
+    artifact = Artifact(str(path), "sha256:0", path.stat().st_size)
+    rule = Rule("json", {"ignore": ["/generated_at"]})
+    bare, ours = [], []
+    for _ in range(_ROUNDS):
+        bare.append(_seconds(_parse, path))
+        ours.append(_seconds(plugins.fingerprint, artifact, rule))
+    yield Figure(f"bare ijson ({ijson.backend}), {megabytes} MiB of records", megabytes / min(bare), "MiB/s")
+    yield Figure("fingerprinting the same by the rule json", megabytes / min(ours), "MiB/s")
+    yield Figure("time of that, as a multiple of bare ijson's", min(ours) / min(bare), "x", 3)
+
+
 def measure(folder: Path, sizes: Sizes) -> Iterator[Figure]:
     """All figures of this page."""
     folder.mkdir()
@@ -71,11 +123,12 @@ def measure(folder: Path, sizes: Sizes) -> Iterator[Figure]:
         yield Figure("time of that, as a multiple of the bare loop's", min(ours) / min(bare), "x", 1.2)
         peaks = [_peak(server.publish(file.name, file), folder / f"peak-{file.name}") for file in (small, large)]
         yield Figure("memory that it takes beyond that for 5 bytes", peaks[1] - peaks[0], "MiB", 16)
+    yield from _measure_json(folder / "records.json", max(1, sizes.megabytes // 5))
 
 
-def _seconds(action: Callable[[str, Path], None], url: str, folder: Path) -> float:
+def _seconds(action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
     began = time.perf_counter()
-    action(url, folder)
+    action(*args, **kwargs)
     return time.perf_counter() - began
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import random
 from collections import Counter
@@ -229,6 +230,61 @@ def test_deep_json_is_read(content: Any) -> None:
     assert content(b"[" * depth + b"]" * depth, Rule("json"))
 
 
+LARGE = {f"member{n}": [n, str(n) * 9] for n in range(2_000)}
+
+
+def test_order_of_keys_does_not_count_however_large_a_document_is(content: Any) -> None:
+    members = {"one": 1, "large": LARGE, "list": [[0] * 20_000, {"large": [{"large": LARGE}]}]}
+    digests: set[str] = set()
+    for order in itertools.permutations(members):
+        moved = shuffled({name: members[name] for name in order}, seed=len(digests))
+        digests.add(content(json.dumps(moved), Rule("json")))
+        digests.add(content(json.dumps(moved, indent=2), Rule("json")))
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("members", range(1_300, 1_420, 7))
+def test_no_size_makes_order_count(content: Any, members: int) -> None:
+    """Texts on both sides of the length up to which a value stands for itself."""
+    some = {f"n{n}": n for n in range(members)}
+    one, other = ({"z": 0, "some": [x], "a": 0} for x in (some, dict(reversed(some.items()))))
+    assert content(json.dumps(one), Rule("json")) == content(json.dumps(shuffled(other, 1)), Rule("json"))
+
+
+def test_every_place_in_a_large_document_counts(content: Any) -> None:
+    base = [LARGE, [[0] * 20_000], "x" * 70_000]
+    others = [
+        [LARGE, [[0] * 19_999], "x" * 70_000],
+        [LARGE, [[0] * 19_999 + [1]], "x" * 70_000],
+        [LARGE, [[0] * 20_000], "x" * 69_999 + "y"],
+        [{**LARGE, "member7": [7, "8" * 9]}, [[0] * 20_000], "x" * 70_000],
+        [{**LARGE, "member7": LARGE["member8"], "member8": LARGE["member7"]}, [[0] * 20_000], "x" * 70_000],
+        [[[0] * 20_000], LARGE, "x" * 70_000],
+        [list(LARGE.values()), [[0] * 20_000], "x" * 70_000],
+        [[LARGE], [[0] * 20_000], "x" * 70_000],
+    ]
+    digests = [content(json.dumps(document), Rule("json")) for document in (base, *others)]
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "others"),
+    [
+        (["100000000000000000000", "1e20", "1.0E+20", "100000000000000000000.00"], ["100000000000000000001"]),
+        (["99999999999999999999", "9999999999999999999.9e1"], ["99999999999999999998"]),
+        (["1234567890123456789012340", "1.23456789012345678901234e24"], ["1234567890123456789012341"]),
+        (["-5", "-5.0", "-50e-1"], ["5"]),
+        (["0", "-0", "0.0", "-0e9", "0e-9"], ["1"]),
+        (["0.0000001", "1e-7", "0.10e-6"], ["0.0000002"]),
+        (["1e4000", "10e3999", "1" + "0" * 4000], ["1e4001"]),
+    ],
+)
+def test_a_number_is_one_however_it_is_spelled(content: Any, spellings: list[str], others: list[str]) -> None:
+    digest, *same = (content(f"[{spelling}]", Rule("json")) for spelling in spellings)
+    assert same == [digest] * len(same)
+    assert digest not in [content(f"[{other}]", Rule("json")) for other in others]
+
+
 values = st.recursive(
     st.none()
     | st.booleans()
@@ -266,11 +322,12 @@ def test_json_ignores_order_of_keys_and_layout(tmp_path_factory: Any, value: Any
 
 
 @settings(max_examples=200, deadline=None)
-@given(values, values)
-def test_json_is_equal_just_when_the_values_are(tmp_path_factory: Any, one: Any, two: Any) -> None:
+@given(values, values, st.sampled_from([0, 0, 16_370, 20_000]))
+def test_json_is_equal_just_when_the_values_are(tmp_path_factory: Any, one: Any, two: Any, beside: int) -> None:
     path = tmp_path_factory.getbasetemp() / "json"
-    equal = _digest(path, json.dumps(one), Rule("json")) == _digest(path, json.dumps(two), Rule("json"))
-    assert equal == (plain(one) == plain(two))
+    documents = ({"value": value, "beside": "x" * beside} for value in (one, two))
+    first, second = (_digest(path, json.dumps(document), Rule("json")) for document in documents)
+    assert (first == second) == (plain(one) == plain(two))
 
 
 tables = st.lists(st.lists(st.text("a1,;\"' \né", max_size=3), min_size=2, max_size=2), min_size=1, max_size=5)
