@@ -541,10 +541,11 @@ def aero_fetch(
 
 
 @hookspec(firstresult=True)
-def aero_fingerprint(artifact: Artifact, rule: Rule) -> str | None:
+def aero_fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str | None:
     """Digest of what counts in a file under a rule; equal digests mean "not changed". R.
 
     Answer the digest's text alone; the core puts the rule's id before it. Stream: memory must not grow with the file.
+    Call `progress` with bytes read and in all, at least every second; what it raises must pass through.
     Raise `FetchError(retryable=False)` for content that the rule cannot read, saying where.
 
     Example:
@@ -554,11 +555,13 @@ def aero_fingerprint(artifact: Artifact, rule: Rule) -> str | None:
         from aero_core.hookspecs import hookimpl
 
         @hookimpl
-        def aero_fingerprint(artifact, rule):
-            digest = hashlib.sha256()
+        def aero_fingerprint(artifact, progress):
+            digest, done = hashlib.sha256(), 0
             with Path(artifact.path).open("rb") as file:
                 for line in file:
                     digest.update(line.strip().lower())
+                    done += len(line)
+                    progress(done, artifact.size)
             return digest.hexdigest()
         ```
     """

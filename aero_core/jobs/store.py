@@ -16,6 +16,7 @@ from aero_core.models import (
     Location,
     Made,
     NewVersion,
+    Progress,
     Task,
     TaskOutput,
     TaskPrevious,
@@ -36,12 +37,14 @@ def store_all(task: Task, made: tuple[Made, ...], plugins: Plugins, tell: Tell) 
 
 
 def _store(task: Task, output: TaskOutput, file: Made, plugins: Plugins, tell: Tell) -> NewVersion:
-    artifact = file.artifact or describe(Path(file.path), tell)
-    fingerprint = plugins.fingerprint(artifact, output.rule)
-    previous = next((version for version in output.previous if version.member == file.member), None)
-    renewed = None if previous is None else _renewed(task, output, previous, artifact, fingerprint, plugins)
-    known = None if previous is None else renewed or previous.fingerprint
     progress = partial(tell, "store")
+    artifact = file.artifact or describe(Path(file.path), tell)
+    fingerprint = plugins.fingerprint(artifact, output.rule, progress)
+    previous = next((version for version in output.previous if version.member == file.member), None)
+    renewed = None
+    if previous is not None:
+        renewed = _renewed(task, output, previous, artifact, fingerprint, plugins, progress)
+    known = None if previous is None else renewed or previous.fingerprint
     location = held = None
     restored = False
     if fingerprint != known:
@@ -71,7 +74,13 @@ def _store(task: Task, output: TaskOutput, file: Made, plugins: Plugins, tell: T
 
 
 def _renewed(
-    task: Task, output: TaskOutput, previous: TaskPrevious, artifact: Artifact, fingerprint: str, plugins: Plugins
+    task: Task,
+    output: TaskOutput,
+    previous: TaskPrevious,
+    artifact: Artifact,
+    fingerprint: str,
+    plugins: Plugins,
+    progress: Progress,
 ) -> str | None:
     """The previous version's fingerprint under the present rule, where it was made under another and can be."""
     if previous.fingerprint.rpartition(":")[0] == output.rule.id:
@@ -84,11 +93,11 @@ def _renewed(
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{previous.number}{previous.suffix}"
     target.unlink(missing_ok=True)
-    old = plugins.retrieve(previous.location, target, lambda done, total: None)
+    old = plugins.retrieve(previous.location, target, progress)
     if previous.checksum not in (None, old.checksum):
         return None
     kept = Artifact(old.path, old.checksum, old.size, previous.media_type, None, previous.suffix)
-    return plugins.fingerprint(kept, output.rule)
+    return plugins.fingerprint(kept, output.rule, progress)
 
 
 def _held(artifact: Artifact, output: TaskOutput, plugins: Plugins) -> str | None:

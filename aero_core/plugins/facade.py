@@ -161,9 +161,9 @@ class Plugins(Registry):
 
     # Versioning
 
-    def fingerprint(self, artifact: Artifact, rule: Rule) -> str:
+    def fingerprint(self, artifact: Artifact, rule: Rule, progress: Progress) -> str:
         """`rule:digest` of a file."""
-        digest = self._must(hookspecs.aero_fingerprint, Family.FINGERPRINT, rule.name)(artifact, rule)
+        digest = self._must(hookspecs.aero_fingerprint, Family.FINGERPRINT, rule.name)(artifact, rule, progress)
         return f"{rule.id}:{digest}"
 
     def checks(self, artifact: Artifact, previous: Artifact | None, rule: Rule) -> list[Check]:

@@ -17,6 +17,8 @@ Example:
     ```
 """
 
+# ruff: noqa: ARG001 - progress is told two things, and not all need both
+
 from __future__ import annotations
 
 import hashlib
@@ -29,8 +31,8 @@ from typing import Any, ClassVar
 import pytest
 
 from aero_core.errors import FetchError, InvalidValue
-from aero_core.models import Artifact, Rule
-from aero_core.testing.storing import hooks_of
+from aero_core.models import Artifact, Progress, Rule
+from aero_core.testing.storing import hooks_of, no_progress
 
 _FEW, _MANY = 1_000, 30_000
 # Room for buffers that have a fixed size; less than a file of many records takes.
@@ -124,8 +126,35 @@ class FingerprintContract:
     def test_another_rule_is_none_of_its_business(self, hooks: Any, tmp_path: Path) -> None:
         path = tmp_path / "content"
         self.write_large(path, 1)
-        artifact = _artifact(path)
-        assert hooks.aero_fingerprint(artifact=artifact, rule=Rule("no-such-rule")) is None
+        assert _fingerprint(hooks, _artifact(path), Rule("no-such-rule")) is None
+
+    def test_progress_tells_bytes_of_the_file(self, hooks: Any, tmp_path: Path) -> None:
+        """A rule that needs not read the file tells nothing."""
+        path = tmp_path / "content"
+        self.write_large(path, _FEW)
+        told: list[tuple[int, int | None]] = []
+        _fingerprint(hooks, _artifact(path), self.rule, lambda done, total: told.append((done, total)))
+        size = path.stat().st_size
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert all(0 <= done <= size for done, _ in told)
+        assert {total for _, total in told} <= {size, None}
+
+    @pytest.mark.parametrize("cancelled", [RuntimeError("stop"), OSError("stop"), ValueError("stop")])
+    def test_what_progress_raises_passes_through(self, hooks: Any, tmp_path: Path, cancelled: Exception) -> None:
+        path = tmp_path / "content"
+        self.write_large(path, _FEW)
+        told = []
+
+        def cancel(done: int, total: int | None) -> None:
+            told.append(done)
+            raise cancelled
+
+        try:
+            _fingerprint(hooks, _artifact(path), self.rule, cancel)
+        except Exception as caught:  # noqa: BLE001 - it may be any, and must be the very same
+            assert caught is cancelled
+        else:
+            assert not told
 
     def test_memory_does_not_grow_with_the_file(self, hooks: Any, tmp_path: Path) -> None:
         few, many = (self._peak(hooks, tmp_path / str(n), n) for n in (_FEW, _MANY))
@@ -137,10 +166,10 @@ class FingerprintContract:
         artifact = _artifact(path)
         if records == _FEW:
             # What the rule loads when it is first used is not the file's.
-            hooks.aero_fingerprint(artifact=artifact, rule=self.rule)
+            _fingerprint(hooks, artifact, self.rule)
         tracemalloc.start()
         try:
-            hooks.aero_fingerprint(artifact=artifact, rule=self.rule)
+            _fingerprint(hooks, artifact, self.rule)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -148,9 +177,13 @@ class FingerprintContract:
 
 def digest_of(hooks: Any, path: Path, rule: Rule) -> str:
     """A file's digest under a rule."""
-    answer = hooks.aero_fingerprint(artifact=_artifact(path), rule=rule)
+    answer = _fingerprint(hooks, _artifact(path), rule)
     assert isinstance(answer, str)
     return answer
+
+
+def _fingerprint(hooks: Any, artifact: Artifact, rule: Rule, progress: Progress = no_progress) -> Any:
+    return hooks.aero_fingerprint(artifact=artifact, rule=rule, progress=progress)
 
 
 def _artifact(path: Path) -> Artifact:

@@ -179,11 +179,11 @@ class LocalPlugin:
         return source.fetch(member, target, previous, expected, progress)
 
     @hookimpl
-    def aero_fingerprint(self, artifact: Artifact, rule: Rule) -> str | None:
+    def aero_fingerprint(self, artifact: Artifact, rule: Rule, progress: Progress) -> str | None:
         """Digest a file by the rule `bytes`, `json`, `csv` or `text`."""
         from aero_local import fingerprints
 
-        return fingerprints.fingerprint(artifact, rule)
+        return fingerprints.fingerprint(artifact, rule, progress)
 
     @hookimpl
     def aero_store(self, artifact: Artifact, location: Location, progress: Progress) -> str | None:

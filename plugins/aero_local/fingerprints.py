@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from aero_core.errors import FetchError
-from aero_core.models import Artifact, Rule
+from aero_core.models import Artifact, Progress, Rule
+from aero_local.copying import Guarded
 from aero_local.digests import Multiset
 from aero_local.options import Options
 from aero_local.reading import LINE_LIMIT, pieces, whole_lines
@@ -22,7 +23,7 @@ _DELIMITERS = ",;\t|"
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
-def fingerprint(artifact: Artifact, rule: Rule) -> str | None:
+def fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str | None:
     """Digest of what counts in a file; see `aero_core.hookspecs.aero_fingerprint`.
 
     Raises:
@@ -32,33 +33,36 @@ def fingerprint(artifact: Artifact, rule: Rule) -> str | None:
     digest = _RULES.get(rule.name)
     if digest is None:
         return None
+    guarded = Guarded(progress)
     try:
-        return digest(artifact, Options(rule))
+        return digest(artifact, Options(rule), guarded)
     except OSError as problem:
+        if problem is guarded.raised:
+            raise
         reason = problem.strerror or problem
         raise FetchError(f"{artifact.path} cannot be read: {reason}") from problem
 
 
-def _bytes(artifact: Artifact, options: Options) -> str:
+def _bytes(artifact: Artifact, options: Options, _progress: Progress) -> str:
     options.finish()
     return artifact.checksum.rpartition(":")[2]
 
 
-def _json(artifact: Artifact, options: Options) -> str:
+def _json(artifact: Artifact, options: Options, progress: Progress) -> str:
     from aero_local import json_digest
 
     pointers = json_digest.Pointers(options)
     options.finish()
-    return json_digest.digest(artifact, pointers)
+    return json_digest.digest(artifact, pointers, progress)
 
 
-def _text(artifact: Artifact, options: Options) -> str:
+def _text(artifact: Artifact, options: Options, progress: Progress) -> str:
     """Lines in order; left out are those in which an `ignore` expression is found."""
     ignored = [_compiled(options, pattern) for pattern in options.texts("ignore", "an expression")]
     options.finish()
     digest = hashlib.sha256()
     inside = False
-    for piece in pieces(artifact):
+    for piece in pieces(artifact, progress):
         whole = not inside and (piece.endswith("\n") or len(piece) < LINE_LIMIT)
         inside = not piece.endswith("\n")
         # A line that is read in pieces is never ignored: an expression is for whole lines.
@@ -77,13 +81,13 @@ def _compiled(options: Options, pattern: str) -> re.Pattern[str]:
         raise options.wrong("ignore", pattern, f"a regular expression ({problem})") from None
 
 
-def _csv(artifact: Artifact, options: Options) -> str:
+def _csv(artifact: Artifact, options: Options, progress: Progress) -> str:
     """Rows of cells; left out are the `ignore` columns, and with `any_order` the rows' order."""
     ignored = frozenset(options.texts("ignore", "a column's name"))
     any_order = options.flag("any_order")
     delimiter = options.character("delimiter")
     options.finish()
-    rows = _rows(artifact, delimiter)
+    rows = _rows(artifact, delimiter, progress)
     header = next(rows, [])
     kept = [at for at, name in enumerate(header) if name.strip() not in ignored]
     select = _selection(header, kept)
@@ -104,12 +108,12 @@ def _selection(header: list[str], kept: list[int]) -> Callable[[list[str]], list
     return lambda row: [row[at] for at in kept if at < len(row)] + row[width:]
 
 
-def _rows(artifact: Artifact, delimiter: str | None) -> Iterator[list[str]]:
+def _rows(artifact: Artifact, delimiter: str | None, progress: Progress) -> Iterator[list[str]]:
     """Rows with cells; blank lines between them say nothing."""
     # The module's own limit of 128 KiB a cell is less than an outline on a map takes. It is the
     # process's, and only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), LINE_LIMIT))
-    lines = whole_lines(artifact)
+    lines = whole_lines(artifact, progress)
     first = next(lines, None)
     if first is None:
         return
@@ -139,7 +143,7 @@ def _likely_delimiter(header: str) -> str:
     return max(_DELIMITERS, key=bare.count)
 
 
-_RULES: dict[str, Callable[[Artifact, Options], str]] = {
+_RULES: dict[str, Callable[[Artifact, Options, Progress], str]] = {
     "bytes": _bytes,
     "json": _json,
     "csv": _csv,

@@ -17,14 +17,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from aero_core.errors import FetchError
-from aero_core.models import Artifact
+from aero_core.models import Artifact, Progress
 from aero_local.digests import Multiset
 from aero_local.options import Options
-from aero_local.reading import charset
+from aero_local.reading import charset, open_bytes, open_text
 
 _BLOCK = 1 << 14
 _SMALL = 1 << 14
@@ -56,40 +55,39 @@ _Node = dict[str | None, Any]
 _Event = tuple[str, Any]
 
 
-def digest(artifact: Artifact, ignore: Pointers) -> str:
+def digest(artifact: Artifact, ignore: Pointers, progress: Progress) -> str:
     """The digest of a file's document.
 
     Raises:
         FetchError: It is not JSON; the message says where.
     """
-    return _digest(_events(artifact), ignore)
+    return _digest(_events(artifact, progress), ignore)
 
 
 # Reading
 
 
-def _blocks(artifact: Artifact) -> Iterator[bytes]:
+def _blocks(artifact: Artifact, progress: Progress) -> Iterator[bytes]:
     """A file in blocks of UTF-8, without a mark at its start."""
     mark = codecs.BOM_UTF8
-    for block in _encoded(artifact):
+    for block in _encoded(artifact, progress):
         if block := block.removeprefix(mark):
             yield block
         mark = b""
 
 
-def _encoded(artifact: Artifact) -> Iterator[bytes]:
-    path, name = Path(artifact.path), charset(artifact)
-    if name in ("utf-8", "utf-8-sig", "ascii"):
-        with path.open("rb") as file:
+def _encoded(artifact: Artifact, progress: Progress) -> Iterator[bytes]:
+    if charset(artifact) in ("utf-8", "utf-8-sig", "ascii"):
+        with open_bytes(artifact, progress) as file:
             while block := file.read(_BLOCK):
                 yield block
     else:
-        with path.open(encoding=name, newline="") as text:
+        with open_text(artifact, progress, newline="") as text:
             while piece := text.read(_BLOCK):
                 yield piece.encode("utf-8", "replace")
 
 
-def _events(artifact: Artifact) -> Iterator[list[_Event]]:
+def _events(artifact: Artifact, progress: Progress) -> Iterator[list[_Event]]:
     """What the parser makes of each block; the list is emptied before the next one."""
     import ijson
 
@@ -97,7 +95,7 @@ def _events(artifact: Artifact) -> Iterator[list[_Event]]:
     events: list[_Event] = ijson.sendable_list()
     parser = ijson.basic_parse_coro(events)
     try:
-        for number, block in enumerate(chain(_blocks(artifact), (b"",))):
+        for number, block in enumerate(chain(_blocks(artifact, progress), (b"",))):
             try:
                 if block:
                     parser.send(block)
@@ -121,7 +119,7 @@ def _broken(artifact: Artifact, problem: Exception, number: int) -> FetchError:
     parser = ijson.basic_parse_coro(events)
     line, column = 1, 0
     try:
-        for at, block in enumerate(_blocks(artifact)):
+        for at, block in enumerate(_blocks(artifact, lambda done, total: None)):
             for piece in (block,) if at < number else (block[n : n + 1] for n in range(len(block))):
                 line += piece.count(b"\n")
                 newline = piece.rfind(b"\n")

@@ -47,7 +47,7 @@ def fetch_and_store(url: str, folder: Path) -> None:
     fetched = plugins.fetch(SourceMember(url), target, None, None, lambda done, total: None)
     assert isinstance(fetched, Fetched)
     artifact: Artifact = fetched.artifact
-    plugins.fingerprint(artifact, Rule())
+    plugins.fingerprint(artifact, Rule(), lambda done, total: None)
     plugins.store(artifact, Location((folder / "store" / artifact.checksum[-64:]).as_uri()), lambda done, total: None)
 
 
@@ -97,7 +97,7 @@ def _measure_json(path: Path, megabytes: int) -> Iterator[Figure]:
     bare, ours = [], []
     for _ in range(_ROUNDS):
         bare.append(_seconds(_parse, path))
-        ours.append(_seconds(plugins.fingerprint, artifact, rule))
+        ours.append(_seconds(plugins.fingerprint, artifact, rule, lambda done, total: None))
     yield Figure(f"bare ijson ({ijson.backend}), {megabytes} MiB of records", megabytes / min(bare), "MiB/s")
     yield Figure("fingerprinting the same by the rule json", megabytes / min(ours), "MiB/s")
     yield Figure("time of that, as a multiple of bare ijson's", min(ours) / min(bare), "x", 3)

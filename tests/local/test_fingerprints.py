@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from aero_core.errors import FetchError, InvalidValue
 from aero_core.models import Artifact, Rule
 from aero_core.testing.fingerprints import FingerprintContract
+from aero_core.testing.storing import no_progress
 from aero_local import LocalPlugin, fingerprints
 
 Pairs = tuple[tuple[bytes, bytes], ...]
@@ -152,7 +153,7 @@ def content(tmp_path: Path) -> Any:
 
 def _digest(path: Path, data: bytes | str, rule: Rule, encoding: str | None = None) -> str:
     path.write_bytes(data if isinstance(data, bytes) else data.encode(encoding or "utf-8"))
-    digest = fingerprints.fingerprint(Artifact(str(path), "sha256:ab", 1, encoding=encoding), rule)
+    digest = fingerprints.fingerprint(Artifact(str(path), "sha256:ab", 1, encoding=encoding), rule, no_progress)
     assert digest is not None
     return digest
 
@@ -164,10 +165,24 @@ def test_charset_does_not_count(content: Any, rule: str, encoding: str) -> None:
     assert content(text, Rule(rule), encoding) == content(text, Rule(rule))
 
 
+@pytest.mark.parametrize("charset", ["x-klingon", "hex"])
 @pytest.mark.parametrize("rule", ["json", "csv", "text"])
-def test_unknown_charset_is_named(content: Any, rule: str) -> None:
-    with pytest.raises(FetchError, match="'x-klingon'"):
-        fingerprints.fingerprint(Artifact("/x", "sha256:0", 1, encoding="x-klingon"), Rule(rule))
+def test_unknown_charset_is_named(content: Any, rule: str, charset: str) -> None:
+    with pytest.raises(FetchError, match=f"'{charset}'"):
+        content(b"1", Rule(rule), charset)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("rule", ["json", "csv", "text"])
+def test_each_block_is_told(tmp_path: Path, rule: str, encoding: str) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"[" + b"1,\n" * 100_000 + b"1]")
+    size = path.stat().st_size
+    told: list[tuple[int, int | None]] = []
+    artifact = Artifact(str(path), "sha256:0", size, encoding=encoding)
+    fingerprints.fingerprint(artifact, Rule(rule), lambda *progress: told.append(progress))
+    assert len(told) > 3
+    assert told[-1] == (size, size)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +191,8 @@ def test_unknown_charset_is_named(content: Any, rule: str) -> None:
         ("json", b"[1,\n2,\n  nul]", "line 3, byte 6"),
         ("json", b'{"a":1,\n"b" 2}', "line 2, byte 6"),
         ("json", b"[" + b"1,\n" * 300_000 + b"x]", "line 300001, byte 1"),
+        ("json", b"\xef\xbb\xbf[1] x", "line 1, byte 5"),
+        ("json", b"[1,\n[2", "line 2, byte 2"),
         ("csv", b"a\n1\n2\n\xff\n", r"line 4 \(byte 6\)"),
         ("text", b"a\n" * 2_000_000 + b"\xff", r"line 2000001 \(byte 4000000\)"),
         ("text", "ä".encode() * (1 << 19) + b"a\xc3", r"line 1 \(byte 1048577\)"),
@@ -211,7 +228,7 @@ def test_wrong_option_is_named(content: Any, rule: str, options: dict[str, Any],
 
 def test_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="cannot be read"):
-        fingerprints.fingerprint(Artifact(str(tmp_path / "no"), "sha256:0", 1), Rule("text"))
+        fingerprints.fingerprint(Artifact(str(tmp_path / "no"), "sha256:0", 1), Rule("text"), no_progress)
 
 
 def test_given_delimiter_is_used(content: Any) -> None:

@@ -154,7 +154,10 @@ def test_what_a_run_does_not_call(site: Site) -> None:
             *("aero_link", "aero_commit", "aero_alert", "aero_search", "aero_attach", "aero_cancel"),
             *("aero_login", "aero_logout", "aero_login_start", "aero_login_finish"),
         ]
-        assert plugins.fingerprint(Artifact("f", "sha256:0", 1), Rule("every")) == "every:sha256:0"
+        assert (
+            plugins.fingerprint(Artifact("f", "sha256:0", 1), Rule("every"), lambda done, total: None)
+            == "every:sha256:0"
+        )
 
 
 def test_the_adapter_implements_every_hook() -> None:
