@@ -568,6 +568,26 @@ def aero_fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str 
     raise NotImplementedError
 
 
+@hookspec(firstresult=True)
+def aero_check_rule(rule: Rule) -> None:
+    """Refuse a rule whose options cannot be, before any run meets it. E, at registration.
+
+    Raise `InvalidValue` that names the option, as `aero_fingerprint` does where the rule comes by another way.
+
+    Example:
+        ```python
+        from aero_core.errors import InvalidValue
+        from aero_core.hookspecs import hookimpl
+
+        @hookimpl
+        def aero_check_rule(rule):
+            for name in rule.options.keys() - {"ignore"}:
+                raise InvalidValue(f"fingerprint rule {rule.name!r} has no option {name!r}: its options are ignore")
+        ```
+    """
+    raise NotImplementedError
+
+
 @hookspec
 def aero_check(artifact: Artifact, previous: Artifact | None, rule: Rule) -> Check | None:
     """Gate new content: pass, warn, or hold it for a person to release. **All**; R, before it is stored.

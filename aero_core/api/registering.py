@@ -12,7 +12,7 @@ import attrs
 from aero_core.bundle import describe, pack
 from aero_core.catalog import Catalog
 from aero_core.config import CATALOG_FILE, CODE_STORE, Config
-from aero_core.errors import ConfigError, PluginError, RegistrationError
+from aero_core.errors import ConfigError, InvalidValue, PluginError, RegistrationError
 from aero_core.flowfile import Code, FlowFile, load_flow_file, origin_of, specs
 from aero_core.models import Artifact, Change, Context, Family, FlowSpec, FlowState, Function, Registration
 from aero_core.plugins import Plugins, scheme_of
@@ -79,7 +79,7 @@ def check_parts(specs: Sequence[FlowSpec], config: Config, plugins: Plugins) -> 
     for spec in specs:
         try:
             _check(spec, config, plugins)
-        except (ConfigError, PluginError) as error:
+        except (ConfigError, InvalidValue, PluginError) as error:
             raise RegistrationError(f"flow {spec.name!r}: {error}") from None
 
 
@@ -88,7 +88,7 @@ def _check(spec: FlowSpec, config: Config, plugins: Plugins) -> None:
     answer = plugins.check_endpoint(spec.executor, spec.endpoint)
     if not answer.ok:
         raise ConfigError(f"endpoint {spec.endpoint!r} cannot be used: {answer.message}")
-    plugins.serving(Family.FINGERPRINT, spec.rule.name)
+    plugins.check_rule(spec.rule)
     store = plugins.offer(Family.STORE, scheme_of(config.store(spec.store).url))
     parts = [(f"store {spec.store!r}", store.machine_local)] if spec.outputs else []
     urls = spec.source.urls if spec.source else ()

@@ -166,6 +166,12 @@ class Plugins(Registry):
         digest = self._must(hookspecs.aero_fingerprint, Family.FINGERPRINT, rule.name)(artifact, rule, progress)
         return f"{rule.id}:{digest}"
 
+    def check_rule(self, rule: Rule) -> None:
+        """Refuse a rule that nobody serves, or whose options its plugin refuses."""
+        plugin = self.serving(Family.FINGERPRINT, rule.name)
+        if plugin in self._having("aero_check_rule"):
+            self._ask(hookspecs.aero_check_rule, plugin)(rule)
+
     def checks(self, artifact: Artifact, previous: Artifact | None, rule: Rule) -> list[Check]:
         """Every gate's word on new content."""
         answers: list[Check] = []

@@ -122,6 +122,11 @@ class FingerprintContract:
         rule = Rule(self.rule.name, {**self.rule.options, "no_such_option": 7})
         with pytest.raises(InvalidValue, match=r"no_such_option.*7"):
             digest_of(hooks, path, rule)
+        with pytest.raises(InvalidValue, match=r"no_such_option.*7"):
+            hooks.aero_check_rule(rule=rule)
+
+    def test_its_options_are_taken_at_registration(self, hooks: Any) -> None:
+        hooks.aero_check_rule(rule=self.rule)
 
     def test_another_rule_is_none_of_its_business(self, hooks: Any, tmp_path: Path) -> None:
         path = tmp_path / "content"

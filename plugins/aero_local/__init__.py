@@ -186,6 +186,13 @@ class LocalPlugin:
         return fingerprints.fingerprint(artifact, rule, progress)
 
     @hookimpl
+    def aero_check_rule(self, rule: Rule) -> None:
+        """Refuse options that the four rules do not have."""
+        from aero_local import fingerprints
+
+        fingerprints.check(rule)
+
+    @hookimpl
     def aero_store(self, artifact: Artifact, location: Location, progress: Progress) -> str | None:
         """Put a file into a folder store."""
         from aero_local import store

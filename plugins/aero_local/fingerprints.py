@@ -9,7 +9,8 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 
 from aero_core.errors import FetchError
 from aero_core.models import Artifact, Progress, Rule
@@ -17,6 +18,8 @@ from aero_local.copying import Guarded
 from aero_local.digests import Multiset
 from aero_local.options import Options
 from aero_local.reading import LINE_LIMIT, pieces, whole_lines
+
+_Digest = Callable[[Artifact, Progress], str]
 
 _DELIMITERS = ",;\t|"
 # ASCII alone: what Python takes for printable differs from one of its releases to the next.
@@ -30,12 +33,12 @@ def fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str | Non
         InvalidValue: The rule has no such option, or not of that form.
         FetchError: The rule cannot read the content.
     """
-    digest = _RULES.get(rule.name)
+    digest = _digest_of(rule)
     if digest is None:
         return None
     guarded = Guarded(progress)
     try:
-        return digest(artifact, Options(rule), guarded)
+        return digest(artifact, guarded)
     except OSError as problem:
         if problem is guarded.raised:
             raise
@@ -43,23 +46,38 @@ def fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str | Non
         raise FetchError(f"{artifact.path} cannot be read: {reason}") from problem
 
 
-def _bytes(artifact: Artifact, options: Options, _progress: Progress) -> str:
+def check(rule: Rule) -> None:
+    """Refuse options that cannot be; see `aero_core.hookspecs.aero_check_rule`.
+
+    Raises:
+        InvalidValue: The rule has no such option, or not of that form.
+    """
+    _digest_of(rule)
+
+
+def _digest_of(rule: Rule) -> _Digest | None:
+    make = _RULES.get(rule.name)
+    if make is None:
+        return None
+    options = Options(rule)
+    digest = make(options)
     options.finish()
-    return artifact.checksum.rpartition(":")[2]
+    return digest
 
 
-def _json(artifact: Artifact, options: Options, progress: Progress) -> str:
+def _json(options: Options) -> _Digest:
     from aero_local import json_digest
 
-    pointers = json_digest.Pointers(options)
-    options.finish()
-    return json_digest.digest(artifact, pointers, progress)
+    return partial(json_digest.digest, ignore=json_digest.Pointers(options))
 
 
-def _text(artifact: Artifact, options: Options, progress: Progress) -> str:
-    """Lines in order; left out are those in which an `ignore` expression is found."""
+def _text(options: Options) -> _Digest:
     ignored = [_compiled(options, pattern) for pattern in options.texts("ignore", "an expression")]
-    options.finish()
+    return partial(_digest_lines, ignored=ignored)
+
+
+def _digest_lines(artifact: Artifact, progress: Progress, ignored: Sequence[re.Pattern[str]]) -> str:
+    """Lines in order; left out are those in which an `ignore` expression is found."""
     digest = hashlib.sha256()
     inside = False
     for piece in pieces(artifact, progress):
@@ -81,12 +99,19 @@ def _compiled(options: Options, pattern: str) -> re.Pattern[str]:
         raise options.wrong("ignore", pattern, f"a regular expression ({problem})") from None
 
 
-def _csv(artifact: Artifact, options: Options, progress: Progress) -> str:
+def _csv(options: Options) -> _Digest:
+    return partial(
+        _digest_rows,
+        ignored=frozenset(options.texts("ignore", "a column's name")),
+        any_order=options.flag("any_order"),
+        delimiter=options.character("delimiter"),
+    )
+
+
+def _digest_rows(
+    artifact: Artifact, progress: Progress, ignored: Collection[str], any_order: bool, delimiter: str | None
+) -> str:
     """Rows of cells; left out are the `ignore` columns, and with `any_order` the rows' order."""
-    ignored = frozenset(options.texts("ignore", "a column's name"))
-    any_order = options.flag("any_order")
-    delimiter = options.character("delimiter")
-    options.finish()
     rows = _rows(artifact, delimiter, progress)
     header = next(rows, [])
     kept = [at for at, name in enumerate(header) if name.strip() not in ignored]
@@ -143,8 +168,8 @@ def _likely_delimiter(header: str) -> str:
     return max(_DELIMITERS, key=bare.count)
 
 
-_RULES: dict[str, Callable[[Artifact, Options, Progress], str]] = {
-    "bytes": _bytes,
+_RULES: dict[str, Callable[[Options], _Digest]] = {
+    "bytes": lambda options: lambda artifact, progress: artifact.checksum.rpartition(":")[2],
     "json": _json,
     "csv": _csv,
     "text": _text,

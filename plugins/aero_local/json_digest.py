@@ -55,7 +55,7 @@ _Node = dict[str | None, Any]
 _Event = tuple[str, Any]
 
 
-def digest(artifact: Artifact, ignore: Pointers, progress: Progress) -> str:
+def digest(artifact: Artifact, progress: Progress, ignore: Pointers) -> str:
     """The digest of a file's document.
 
     Raises:

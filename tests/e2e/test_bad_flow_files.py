@@ -30,6 +30,14 @@ FILES = {
     "cron": ('ingest("x", url="file:///x", every="99 * * * *")', "'99 * * * *'"),
     "store": ('ingest("x", url="file:///x", store="s3")', "no store is named 's3': add [stores.s3]"),
     "rule": ('ingest("x", url="file:///x", rule="xml")', "no plugin serves fingerprint 'xml'"),
+    "option": (
+        'ingest("x", url="file:///x", rule={"name": "json", "ignroe": "/a"})',
+        "flow 'x': fingerprint rule 'json' has no option 'ignroe' (given as '/a'): its options are ignore",
+    ),
+    "expression": (
+        f"@analysis(inputs=[notes], rule={{'name': 'text', 'ignore': '('}})\n{FUNCTION}",
+        "flow 'f': fingerprint rule 'text': option ignore is '(': expected a regular expression",
+    ),
     "scheme": ('ingest("x", url="gopher://x/y")', "no plugin serves fetch 'gopher'"),
     "password": ('ingest("x", url="https://me:secret@x/y")', "carries a user name or password"),
     "self": (f"@analysis(inputs={{'notes': 'f'}})\n{FUNCTION}", "flows make a cycle: f <- f"),
@@ -73,6 +81,8 @@ def test_mended_it_runs(counting: Project) -> None:
     counting.refuses("run", "flows.py")
     counting.write("flows.py", good + '\ningest("notes2", url="file:///x", store="s3")\n')
     counting.refuses("run", "flows.py")
+    counting.write("flows.py", good + '\ningest("notes2", url="file:///x", rule={"name": "csv", "any": 1})\n')
+    assert "option 'any'" in counting.refuses("run", "flows.py")
     counting.write("flows.py", good)
     counting.write("notes.txt", "one\n")
     assert "lines@2" in counting.out("run", "flows.py", "--now")

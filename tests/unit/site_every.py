@@ -243,6 +243,11 @@ def aero_fingerprint(artifact: Artifact, rule: Rule) -> str:
 
 
 @hookimpl
+def aero_check_rule(rule: Rule) -> None:
+    EVERY.note(f"aero_check_rule {rule.name}")
+
+
+@hookimpl
 def aero_check(artifact: Artifact, previous: Artifact | None, rule: Rule) -> Check:
     EVERY.note("aero_check")
     return Check("every", Verdict.PASS)

@@ -85,7 +85,9 @@ def test_the_order_of_a_whole_run(site: Site) -> None:
             "aero_open_catalog",
             "aero_register_function lines",
             "aero_check_endpoint there",
+            "aero_check_rule every",
             "aero_check_endpoint there",
+            "aero_check_rule every",
             "aero_whoami",
             "aero_schedule raw",
         ]
