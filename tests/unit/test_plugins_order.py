@@ -76,18 +76,15 @@ def test_the_order_of_a_whole_run(site: Site) -> None:
         assert site.calls() == LOADED
 
         aero.apply(site.folder / "flows.py")
+        checked = ["aero_check_endpoint there", "aero_check_rule every"] * 2
         assert site.calls() == [
-            # What is planned before any state is made.
-            "aero_check_endpoint there",
-            "aero_check_endpoint there",
+            # Planned first, before any state is made.
+            *checked,
             "aero_whoami",
             "aero_open_catalog",
             "aero_open_catalog",
             "aero_register_function lines",
-            "aero_check_endpoint there",
-            "aero_check_rule every",
-            "aero_check_endpoint there",
-            "aero_check_rule every",
+            *checked,
             "aero_whoami",
             "aero_schedule raw",
         ]
