@@ -28,6 +28,7 @@ CATALOG_FILE = "catalog.sqlite"
 #: The stores that a profile has without saying so: for versions, and for functions' code.
 DATA_STORE = "local"
 CODE_STORE = "code"
+DATA_STORE_FOLDER = "store"
 _PLUGIN_KEYS = ("disabled", "modules", "prefer")
 
 
@@ -271,7 +272,7 @@ def _build(parsed: _File, root: Path, state: Path, file: Path | None, wanted: st
     if os.environ.get("AERO_CATALOG"):
         profile = attrs.evolve(profile, catalog=os.environ["AERO_CATALOG"])
     stores = {
-        DATA_STORE: Store(DATA_STORE, (state / "store").as_uri()),
+        DATA_STORE: Store(DATA_STORE, (state / DATA_STORE_FOLDER).as_uri()),
         CODE_STORE: Store(CODE_STORE, (state / "code").as_uri()),
     }
     stores.update({key: _store(key, value, root) for key, value in parsed.stores.items()})
@@ -338,9 +339,10 @@ def make_state(config: Config) -> None:
     """Make the state folder: mode 0700, with a `.gitignore` of `*`.
 
     Raises:
-        StateError: It cannot be made or written.
+        StateError: It cannot be made or written, or its catalog has been lost.
     """
     folder = config.state
+    catalog, store = folder / CATALOG_FILE, folder / DATA_STORE_FOLDER
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -355,3 +357,9 @@ def make_state(config: Config) -> None:
             f"the state folder {folder} cannot be written ({error.strerror}): make it writable, "
             "or name another one with --state"
         ) from None
+    # A new catalog is empty for a moment, but versions come after it.
+    if catalog.exists() and catalog.stat().st_size == 0 and store.is_dir() and any(store.iterdir()):
+        raise StateError(
+            f"the catalog {catalog} is empty, though {store} holds versions: restore it from a backup, "
+            "or move the state folder away to begin anew"
+        )

@@ -30,6 +30,20 @@ def test_a_corrupt_database(counting: Project) -> None:
     counting.aero("run", "flows.py")
 
 
+def test_an_emptied_database_beside_versions(counting: Project) -> None:
+    counting.aero("run", "flows.py")
+    file = counting.folder / ".aero" / "catalog.sqlite"
+    kept = file.read_bytes()
+    file.write_bytes(b"")
+    for command in (("list", "data"), ("run", "flows.py"), ("apply", "flows.py")):
+        said = counting.refuses(*command, code=4)
+        assert f"the catalog {file} is empty" in said
+        assert "restore it from a backup" in said
+    assert "is empty" in counting.aero("doctor", code=4).out
+    file.write_bytes(kept)
+    assert counting.aero("get", "notes", "-o", "-").out == "one\ntwo\n"
+
+
 def test_a_database_of_a_newer_release(counting: Project) -> None:
     counting.aero("apply", "flows.py")
     file = counting.folder / ".aero" / "catalog.sqlite"
