@@ -41,7 +41,7 @@ class Profile:
         executor: Name of the executor.
         endpoint: Where it runs functions, in its own words.
         store: Name of the store of data whose flow names none.
-        namespace: Prefix of data and flow names in a shared catalog.
+        namespace: Where names of data and flows count, in a shared catalog.
         authenticators: Plugins asked for credentials and identity, in order.
         provenance: Names of targets that receive every record.
         alerts: Names of targets that receive word of failures.

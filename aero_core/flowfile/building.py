@@ -42,7 +42,7 @@ def specs(
         folder: The flow file's folder; None outside of one.
         origin: Where the flows are declared.
         project: The project that they belong to.
-        namespace: Prefix of their names in a shared catalog.
+        namespace: Where their names count, in a shared catalog.
         store: Store of those that name none.
         executor: What runs their functions.
 
