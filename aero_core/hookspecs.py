@@ -546,7 +546,8 @@ def aero_fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str 
 
     Answer the digest's text alone; the core puts the rule's id before it. Stream: memory must not grow with the file.
     Call `progress` with bytes read and in all, at least every second; what it raises must pass through.
-    Raise `FetchError(retryable=False)` for content that the rule cannot read, saying where.
+    Raise `FetchError(retryable=False)` for content that the rule cannot read, saying where: "the content is not CSV:
+    ...". The core puts in whose content it is; `artifact.path` is a scratch path, which tells a person nothing.
 
     Example:
         ```python

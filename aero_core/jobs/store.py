@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from aero_core.errors import StoreError
+from aero_core.errors import FetchError, StoreError
 from aero_core.jobs.stored import is_whole
 from aero_core.models import (
     Artifact,
@@ -17,6 +17,7 @@ from aero_core.models import (
     Made,
     NewVersion,
     Progress,
+    Rule,
     Task,
     TaskOutput,
     TaskPrevious,
@@ -39,7 +40,7 @@ def store_all(task: Task, made: tuple[Made, ...], plugins: Plugins, tell: Tell) 
 def _store(task: Task, output: TaskOutput, file: Made, plugins: Plugins, tell: Tell) -> NewVersion:
     progress = partial(tell, "store")
     artifact = file.artifact or describe(Path(file.path), tell)
-    fingerprint = plugins.fingerprint(artifact, output.rule, progress)
+    fingerprint = _fingerprint(artifact, output.rule, output.data, plugins, progress)
     previous = next((version for version in output.previous if version.member == file.member), None)
     renewed = None
     if previous is not None:
@@ -97,7 +98,24 @@ def _renewed(
     if previous.checksum not in (None, old.checksum):
         return None
     kept = Artifact(old.path, old.checksum, old.size, previous.media_type, None, previous.suffix)
-    return plugins.fingerprint(kept, output.rule, progress)
+    try:
+        return _fingerprint(kept, output.rule, f"{output.data}@{previous.number}", plugins, progress)
+    except FetchError as error:
+        if error.retryable:
+            raise
+        # What the present rule cannot read differs from new content, which it could.
+        return None
+
+
+def _fingerprint(artifact: Artifact, rule: Rule, name: str, plugins: Plugins, progress: Progress) -> str:
+    """A file's fingerprint; an error tells whose content it is, which plugins do not know."""
+    try:
+        return plugins.fingerprint(artifact, rule, progress)
+    except FetchError as error:
+        said, subject = str(error), f"the content of {name}"
+        told = said.removeprefix("the content ")
+        line = f"{subject}: {said}" if told == said else f"{subject} {told}"
+        raise FetchError(line, retryable=error.retryable) from error
 
 
 def _held(artifact: Artifact, output: TaskOutput, plugins: Plugins) -> str | None:

@@ -109,12 +109,13 @@ class FingerprintContract:
         digest_of(hooks, path, self.rule)
         assert path.read_bytes() == before
 
-    def test_unreadable_content_is_a_lasting_error(self, digest: Any) -> None:
+    def test_unreadable_content_is_a_lasting_error(self, digest: Any, tmp_path: Path) -> None:
         for content in self.unreadable:
             with pytest.raises(FetchError) as caught:
                 digest(content)
             assert not caught.value.retryable
             assert "\n" not in str(caught.value)
+            assert str(tmp_path) not in str(caught.value), "a path in the run's scratch folder tells nothing"
 
     def test_an_unknown_option_is_named(self, hooks: Any, tmp_path: Path) -> None:
         path = tmp_path / "content"

@@ -43,7 +43,7 @@ def fingerprint(artifact: Artifact, rule: Rule, progress: Progress) -> str | Non
         if problem is guarded.raised:
             raise
         reason = problem.strerror or problem
-        raise FetchError(f"{artifact.path} cannot be read: {reason}") from problem
+        raise FetchError(f"the content cannot be read: {reason}") from problem
 
 
 def check(rule: Rule) -> None:
@@ -148,7 +148,7 @@ def _rows(artifact: Artifact, delimiter: str | None, progress: Progress) -> Iter
             row = next(reader, None)
         except csv.Error as problem:
             raise FetchError(
-                f"{artifact.path} is not CSV: {problem} in line {reader.line_num}; is a quote left open?",
+                f"the content is not CSV: {problem} in line {reader.line_num}; is a quote left open?",
                 retryable=False,
             ) from None
         if row is None:

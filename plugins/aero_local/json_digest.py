@@ -129,7 +129,7 @@ def _broken(artifact: Artifact, problem: Exception, number: int) -> FetchError:
         parser.close()
     except (ijson.JSONError, *_BROKEN) as again:
         problem = again
-    message = f"{artifact.path} is not JSON: {_reason(problem)} in line {line}, byte {column}"
+    message = f"the content is not JSON: {_reason(problem)} in line {line}, byte {column}"
     return FetchError(message, retryable=False)
 
 

@@ -30,9 +30,7 @@ def charset(artifact: Artifact) -> str:
         "".encode(name)
         return codecs.lookup(name).name
     except (LookupError, ValueError):
-        raise FetchError(
-            f"{artifact.path} is said to be in charset {name!r}, which is unknown", retryable=False
-        ) from None
+        raise FetchError(f"the content is said to be in charset {name!r}, which is unknown", retryable=False) from None
 
 
 class _Told(io.FileIO):
@@ -87,7 +85,7 @@ def whole_lines(artifact: Artifact, progress: Progress) -> Iterator[str]:
     for number, piece in enumerate(pieces(artifact, progress), 1):
         if len(piece) == LINE_LIMIT and not piece.endswith("\n"):
             raise FetchError(
-                f"{artifact.path}: line {number} has more than {LINE_LIMIT} characters",
+                f"the content has more than {LINE_LIMIT} characters in line {number}",
                 retryable=False,
             )
         yield piece
@@ -112,6 +110,6 @@ def _undecodable(artifact: Artifact, name: str) -> FetchError:
                 break
             offset += len(block)
     return FetchError(
-        f"{artifact.path} is not text in charset {name}: see line {line} (byte {offset})",
+        f"the content is not text in charset {name}: see line {line} (byte {offset})",
         retryable=False,
     )
