@@ -111,7 +111,11 @@ def _members(kind: type) -> list[tuple[str, object]]:
 def _source(item: Any) -> str:
     try:
         text = textwrap.dedent(inspect.getsource(item))
-        used = parsed(text).used_by(item.__name__)
+        source = parsed(text)
+        # What Python takes for a function's source may be another text of the same name: all are "<string>".
+        if not (source.definitions(item.__name__) or (item.__name__ == "<lambda>" and "lambda" in text)):
+            raise OSError
+        used = source.used_by(item.__name__)
     except (OSError, TypeError, SyntaxError):
         raise FlowFileError(
             f"the source of {item.__name__} is not known: define it in a file or a notebook cell"
