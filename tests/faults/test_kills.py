@@ -27,7 +27,13 @@ def _while_fetching(place: Place, program: Program) -> None:
     place.web.script("raw.txt", Reply(cut=300_000, hang=True))
     place.publish("second" * 100_000)
     scratch = place.state / "scratch"
-    until(lambda: any(_size(path) > 1000 for path in scratch.rglob("fetched/*/*")), "half a download")
+    until(lambda: any(_size(path) > 1000 for path in _files(scratch) if "fetched" in path.parts), "half a download")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, whatever goes while one looks."""
+    for path, _, names in os.walk(folder):
+        yield from (Path(path, name) for name in names)
 
 
 def _size(path: Path) -> int:
@@ -68,7 +74,7 @@ def _between_dependents(place: Place, program: Program) -> None:
 
 
 def _stored(place: Place) -> set[str]:
-    return {str(path) for path in (place.state / "store").rglob("*") if path.is_file()}
+    return {str(path) for path in _files(place.state / "store")}
 
 
 MOMENTS = [
