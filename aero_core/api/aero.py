@@ -31,7 +31,7 @@ from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
 from aero_core.config import Config
-from aero_core.engine import Engine, Event
+from aero_core.engine import Engine, Event, Stopping
 from aero_core.errors import FlowFileError, InvalidValue, NotFound, RegistrationError, StoreError
 from aero_core.flowfile import Declaration, FlowFile, is_collecting, specs
 from aero_core.jobs.stored import retrieve
@@ -245,9 +245,13 @@ class Aero(AbstractContextManager["Aero"]):
 
         Returns:
             The runs that ended, in order.
+
+        Raises:
+            KeyboardInterrupt: By Ctrl-C, as soon as what runs has been handed back.
         """
         chosen = None if flows is None else [self.flow(name) for name in flows]
-        with self.engine(chosen, on_event) as engine:
+        with Stopping() as stopping, self.engine(chosen, on_event) as engine:
+            stopping.stops(engine)
             if not now:
                 return engine.run_to_rest()
             return self._run_now(engine, chosen if chosen is not None else list(self.flows()))
@@ -261,6 +265,8 @@ class Aero(AbstractContextManager["Aero"]):
         ended = engine.run_to_rest()
         for flow in _in_order(flows):
             ran = any(run.flow_id == flow.id and (run.created_at or began) >= began for run in ended)
+            if engine.stopping:
+                break
             if flow.spec.inputs and not ran and self._queue_now(flow, alone=len(flows) == 1):
                 ended += engine.run_to_rest()
         return ended

@@ -13,6 +13,10 @@ def main() -> None:
 
         sys.stdout.write(f"aero {__version__}\n")
         return
+    from aero_core.cli import signals
+
+    # Before the rest is loaded, which takes a moment.
+    signals.take()
     from aero_core.cli.root import run
 
     sys.exit(run(sys.argv[1:]))

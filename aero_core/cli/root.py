@@ -10,11 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import click
 from attrs import frozen
 
+from aero_core.cli import signals
 from aero_core.cli.harmless import harmless
 from aero_core.errors import AeroError
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 #: Exit codes beyond those of `aero_core.errors`; docs/reference/exit-codes.md lists all.
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 COMMANDS_GROUP = "aero.commands"
 
 #: Command: module and attribute, and its line of help, so that `aero --help` imports none of them.
@@ -139,6 +142,9 @@ def root(ctx: click.Context, state: Path | None, profile: str | None, verbose: i
     logging.basicConfig(
         stream=sys.stderr, level=levels.get(verbose, logging.DEBUG), format="%(asctime)s %(name)s %(message)s"
     )
+    if ctx.invoked_subcommand != "up":
+        # That one stops cleanly, and says so itself.
+        signals.interrupt()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -159,7 +165,7 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if signals.taken() == SIGTERM else EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (`aero list run | head`); nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from aero_core import api
 from aero_core import config as configuration
+from aero_core.cli import signals
 from aero_core.cli.harmless import harmless
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings
 from aero_core.cli.waiting import failure, waits_for
-from aero_core.engine import Engine
+from aero_core.engine import Stopping
 from aero_core.errors import AeroError, FlowFileError, NotFound
 from aero_core.flowfile import FlowFile, load_flow_file
 from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
@@ -133,32 +130,24 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
 
     The first Ctrl-C lets runs finish for 10 seconds, the second hands them back at once.
     """
+    try:
+        signals.interrupt()
+        _stay(settings, files, prune)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+
+
+def _stay(settings: Settings, files: Sequence[str], prune: bool) -> None:
     with settings.open(files[0] if files else None) as aero:
         if files:
             _print_changes(aero.apply(*files, prune=prune))
         _warn_of_plugins(aero, settings)
         progress = RunProgress(_command(aero, settings))
-        with progress, aero.engine(None, progress) as engine, _stopping(engine):
+        with Stopping(patient=True) as stopping, progress, aero.engine(None, progress) as engine:
+            stopping.stops(engine)
             # Not sooner: who reads this may stop it at once.
             click.echo("AERO is up; Ctrl-C stops it.", err=True)
             engine.run_forever()
-    click.echo("stopped", err=True)
-
-
-@contextmanager
-def _stopping(engine: Engine) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the engine cleanly."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        # In a thread: the engine's queue may be in the very call that the signal interrupts.
-        threading.Thread(target=engine.stop, daemon=True).start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _chosen(aero: api.Aero, changes: Sequence[Change], only: Sequence[str]) -> list[Flow]:

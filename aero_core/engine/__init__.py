@@ -2,6 +2,7 @@
 
 from aero_core.engine.engine import Engine
 from aero_core.engine.events import Event, EventKind
+from aero_core.engine.stopping import Stopping
 from aero_core.engine.tasks import log_name
 
-__all__ = ["Engine", "Event", "EventKind", "log_name"]
+__all__ = ["Engine", "Event", "EventKind", "Stopping", "log_name"]

@@ -11,7 +11,6 @@ import logging
 import os
 import queue
 import shutil
-import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -80,8 +79,7 @@ class Engine:
         self._slots = config.limits.runs or os.cpu_count() or 1
         self._live: dict[str, Live] = {}
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._hurry = threading.Event()
+        self._stops: list[float] = []
         self._beat_at = self._look_at = self._beaten = time.monotonic()
         self._beaten_wall = time.time()
         self._look_wanted, self._others_hold, self._has_claimed = True, False, False
@@ -106,10 +104,14 @@ class Engine:
 
         Safe to call from signal handlers and other threads.
         """
-        if self._stop.is_set():
-            self._hurry.set()
-        self._stop.set()
+        # Without a lock: the very thread that a signal interrupts may hold it.
+        self._stops.append(time.monotonic())
         self._inbox.put(_WAKE)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop: it begins nothing more."""
+        return bool(self._stops)
 
     def run_to_rest(self) -> list[Run]:
         """Drive until nothing is due and nothing runs; waits for its own runs' retries up to `PATIENCE` seconds.
@@ -123,7 +125,7 @@ class Engine:
         self._own_retries.clear()
         self._mine, self._ran = self._only, {}
         self._waker.mark()
-        while not self._stop.is_set():
+        while not self.stopping:
             self._turn()
             if not self._live and self._at_rest():
                 return self.ended
@@ -135,7 +137,7 @@ class Engine:
         """Drive until `stop`; goes on when the catalog could not be used for a while."""
         self._mine, self._ran = self._only, None
         self._waker.mark()
-        while not self._stop.is_set():
+        while not self.stopping:
             try:
                 self._turn()
                 self.ended.clear()
@@ -144,7 +146,7 @@ class Engine:
                 if not error.retryable:
                     raise
                 self._warn(f"{error}; AERO goes on trying")
-                self._stop.wait(RECOVER)
+                time.sleep(RECOVER)
         self._wind_down()
 
     # The loop
@@ -377,7 +379,7 @@ class Engine:
     def _wind_down(self) -> None:
         """Give running attempts some time to finish, then hand the rest back."""
         deadline = time.monotonic() + GRACE
-        while self._live and not self._hurry.is_set() and time.monotonic() < deadline:
+        while self._live and len(self._stops) < 2 and time.monotonic() < deadline:
             with suppress(queue.Empty):
                 self._heartbeat()
                 self._handle(self._inbox.get(timeout=max(0.0, deadline - time.monotonic())))
