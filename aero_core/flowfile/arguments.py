@@ -14,6 +14,7 @@ from aero_core.models import JSON, Output, Rule, check_name
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
+_HALF = re.compile("[\ud800-\udfff]")
 _HOSTED = ("http", "https", "ftp", "sftp")
 
 
@@ -29,6 +30,7 @@ def check_url(url: object) -> str:
         return url.as_uri()
     if not isinstance(url, str) or not url:
         raise InvalidValue(f"url is {_shown(url)}: expected such as 'https://example.org/a.csv'")
+    check_text(url, "url")
     if not _SCHEME.match(url):
         raise InvalidValue(f"url is {_shown(url)}, without a scheme: for a file {_PATH_ADVICE}")
     if _CONTROL.search(url):
@@ -93,7 +95,9 @@ def plain_json(value: Any, where: str) -> JSON:
     Raises:
         InvalidValue: JSON cannot carry it.
     """
-    if value is None or isinstance(value, (str, bool)):
+    if isinstance(value, str):
+        return check_text(value, where)
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)) and (isinstance(value, int) or math.isfinite(value)):
         return value
@@ -103,6 +107,7 @@ def plain_json(value: Any, where: str) -> JSON:
         for key in value:
             if not isinstance(key, str):
                 raise InvalidValue(f"{where} has the key {_shown(key)}: expected text")
+            check_text(key, f"{where}, a key,")
         return {key: plain_json(item, f"{where}[{key!r}]") for key, item in value.items()}
     raise InvalidValue(
         f"{where} is {_shown(value)} ({type(value).__name__}): expected text, a finite number, "
@@ -151,7 +156,18 @@ def optional_text(value: object, what: str) -> str | None:
     """
     if value is not None and (not isinstance(value, str) or not value or "\0" in value):
         raise InvalidValue(f"{what} is {_shown(value)}: expected text")
-    return value
+    return value if value is None else check_text(value, what)
+
+
+def check_text(text: str, what: str) -> str:
+    """Text that can be saved.
+
+    Raises:
+        InvalidValue: It has half of a character in it, most often from bytes that were read in a wrong encoding.
+    """
+    if _HALF.search(text):
+        raise InvalidValue(f"{what} is {_shown(text)}, which has half a character (a surrogate) in it: take it out")
+    return text
 
 
 def check_count(value: object, what: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from attrs import frozen
 
 from aero_core.errors import FlowFileError, InvalidValue
+from aero_core.flowfile.arguments import check_text
 from aero_core.flowfile.declaration import DataRef, Declaration, Function
 from aero_core.models import Data, Input, InputShape, check_name
 
@@ -151,6 +152,7 @@ def _of_parameter(parameter: object, value: object) -> list[Input]:
     for key, item in items:
         if not isinstance(key, str) or (shape is InputShape.DICT and not key):
             raise InvalidValue(f"inputs[{parameter!r}] has the key {key!r}: expected text")
+        check_text(key, f"inputs[{parameter!r}], a key,")
         ref = data_ref(item)
         found.append(Input(parameter, ref.data, item=key, shape=shape, version=ref.version))
     return found

@@ -57,6 +57,24 @@ WRONG = {
     "blanks or control characters, write %20 for a blank",
     'ingest("a", url=["https://x.org/a"])': "flow 'a': url is ['https://x.org/a']: expected such "
     "as 'https://example.org/a.csv'",
+    # Half characters.
+    **{
+        call: f"flow 'a': {what}, which has half a character (a surrogate) in it: take it out"
+        for call, what in {
+            r'ingest("a", url="mem:\udc80")': r"url is 'mem:\udc80'",
+            r'ingest("a", url="mem:x", description="\ud800")': r"description is '\ud800'",
+            r'ingest("a", url="mem:x", store="\ud800")': r"store is '\ud800'",
+            r'ingest("a", url="mem:x", rule={"name": "csv", "ignore": ["\ud800"]})': r"rule['ignore'][0] is '\ud800'",
+            r'analysis(rt, name="a", inputs=[cases], kwargs={"window": "\ud800"})': r"kwargs['window'] is '\ud800'",
+            r'analysis(rt, name="a", inputs=[cases], kwargs={"\ud800": 7})': r"kwargs, a key, is '\ud800'",
+            r'analysis(rt, name="a", inputs={"cases": {"\ud800": cases}})': r"inputs['cases'], a key, is '\ud800'",
+        }.items()
+    },
+    r'ingest("\ud800", url="mem:x")': r"a flow cannot be named '\ud800': " + NAMES,
+    r'ingest("a", url="mem:x", tags=["\ud800"])': r"flow 'a': tags has '\ud800': expected text",
+    r'ingest("a", url="mem:x", every="\ud800")': r"flow 'a': every is '\ud800': expected seconds, text such as "
+    "'15m' or '1d', or a cron expression such as '0 6 * * *'",
+    r'analysis(rt, name="a", inputs=["\ud800"])': r"flow 'a': an input's data cannot be named '\ud800': " + NAMES,
     # Other arguments.
     'ingest("a", url="mem:x", every="1x")': "flow 'a': every is '1x': expected seconds, text such "
     "as '15m' or '1d', or a cron expression such as '0 6 * * *'",
