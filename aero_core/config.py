@@ -344,6 +344,13 @@ def make_state(config: Config) -> None:
     folder = config.state
     catalog, store = folder / CATALOG_FILE, folder / DATA_STORE_FOLDER
     try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise StateError(
+            f"the path {str(folder)!r} is not in UTF-8, and so cannot be recorded: rename its folders, "
+            "or name another state folder with --state"
+        ) from None
+    try:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
             folder.chmod(0o700)

@@ -141,7 +141,7 @@ def result_of(launched: Launched) -> Result:
     """What an executor's future says, or the failure that it stands for."""
     try:
         answer: Mapping[str, JSON] = launched.future.result(timeout=0)
-        return structure(answer, Result, "the executor's answer")
+        return structure(_as_text(answer), Result, "the executor's answer")
     except CancelledError:
         return Result(failure=Failure("cancelled", "cancelled"))
     except AeroError as error:
@@ -149,6 +149,15 @@ def result_of(launched: Launched) -> Result:
     # An executor's own errors are of any kind, and the run ends by each of them.
     except Exception as error:  # noqa: BLE001
         return Result(failure=Failure("executor", f"{type(error).__name__}: {error}", True))
+
+
+def _as_text(value: JSON) -> JSON:
+    """A value with half characters written out: a file's name may have them, and so an error that names it."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    return {key: _as_text(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def commit_of(run: Run, result: Result, executor: str, config: Config, log: str | None) -> Commit:

@@ -14,7 +14,8 @@ from aero_core.models import JSON, Output, Rule, check_name
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_HALF = re.compile("[\ud800-\udfff]")
+#: Half of a character; what has one in it cannot be saved.
+HALF = re.compile("[\ud800-\udfff]")
 _HOSTED = ("http", "https", "ftp", "sftp")
 
 
@@ -165,7 +166,7 @@ def check_text(text: str, what: str) -> str:
     Raises:
         InvalidValue: It has half of a character in it, most often from bytes that were read in a wrong encoding.
     """
-    if _HALF.search(text):
+    if HALF.search(text):
         raise InvalidValue(f"{what} is {_shown(text)}, which has half a character (a surrogate) in it: take it out")
     return text
 

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from aero_core.bundle import decode, imports_from, module_name
 from aero_core.errors import AeroError, FlowFileError
+from aero_core.flowfile.arguments import HALF
 from aero_core.flowfile.declaration import Declaration, collecting
 
 _LONGEST = 500
@@ -61,8 +62,15 @@ def load_flow_file(path: str | Path) -> FlowFile:
 
 
 def origin_of(path: Path, root: Path) -> str:
-    """A flow file's origin: its path relative to the folder of `aero.toml` or `.aero`, with `/`."""
-    return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+    """A flow file's origin: its path relative to the folder of `aero.toml` or `.aero`, with `/`.
+
+    Raises:
+        FlowFileError: The path is no text, and so cannot be recorded.
+    """
+    origin = Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+    if HALF.search(origin):
+        raise FlowFileError(f"the path {origin!r} is not in UTF-8, and so cannot be recorded: rename it")
+    return origin
 
 
 def existing_file(path: Path, shown: str) -> Path:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
-from aero_core.errors import AeroError, CatalogError
+from aero_core.errors import AeroError, CatalogError, InvalidValue
 from aero_sql import schema
 
 #: How often a waiting thread looks whether another process has written, in seconds.
@@ -157,6 +157,15 @@ class Database:
             raise explain(error.orig or error, self.path) from error
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+        except UnicodeEncodeError as error:
+            raise InvalidValue(
+                f"{_shown(error)} has half a character (a surrogate) in it: no catalog keeps it"
+            ) from None
+
+
+def _shown(error: UnicodeEncodeError) -> str:
+    text = ascii(error.object)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def explain(error: BaseException, path: Path) -> AeroError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,21 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
 @pytest.mark.parametrize("words", WORDS)
 def test_command_lines_that_cannot_be(answered: dict[str, Done], words: str) -> None:
     assert WORDS[words] in refused(answered[words])
+
+
+def test_paths_and_words_that_are_no_text(project: Project) -> None:
+    half = os.fsdecode(b"\xff")
+    try:
+        project.write(f"{half}.py", START)
+    except OSError:
+        pytest.skip("the file system takes names in UTF-8 only")
+    assert "the path '\\udcff.py' is not in UTF-8" in project.refuses("run", f"{half}.py")
+    assert not (project.folder / ".aero").exists()
+    project.write("flows.py", START)
+    said = project.refuses("--state", half, "apply", "flows.py", code=4)
+    assert said.endswith(" rename its folders, or name another state folder with --state")
+    project.aero("apply", "flows.py")
+    assert project.refuses("show", half).startswith("'\\udcff' has half a character")
 
 
 def test_unreadable(project: Project, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ BAD = {
     "number": ("return 7", "answered int: answer an AeroOutput(name, path), or a list of them"),
     "missing": ("return AeroOutput('x', 'none')", "a file that does not exist: write it before"),
     "raises": ("raise ValueError('no\\nway')", "ValueError: no"),
+    "half": (r"raise ValueError('a \ud800')", r"ValueError: a \ud800"),
     "exits": ("sys.exit(3)", "the function called sys.exit(3)"),
     "ends": ("os._exit(3)", "the function ended its process (exit code 3)"),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "the function ended its process (SIGKILL)"),
