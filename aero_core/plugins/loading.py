@@ -18,7 +18,7 @@ from attrs import frozen
 from aero_core import hookspecs
 from aero_core.config import Selection
 from aero_core.converter import structure_strict, unstructure
-from aero_core.errors import AeroError, ConfigError, PluginError
+from aero_core.errors import AeroError, ConfigError, InvalidValue, PluginError
 from aero_core.models import Context, Family, PluginNeed, Provides
 
 P = ParamSpec("P")
@@ -191,7 +191,7 @@ class Registry:
             if self._manager.has_plugin(candidate.name):
                 self._manager.unregister(name=candidate.name)
             self._infos[candidate.name] = attrs.evolve(
-                info, status="broken", reason=_line(error), misconfigured=isinstance(error, ConfigError)
+                info, status="broken", reason=_line(error), misconfigured=isinstance(error, (ConfigError, InvalidValue))
             )
 
     def _name_missing(self) -> None:

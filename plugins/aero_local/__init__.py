@@ -48,12 +48,14 @@ class Settings:
             default half of the machine's. Linux keeps to it, macOS does not.
         worker_runs: Runs after which a worker process is replaced.
         idle_seconds: How long a worker process without work is kept.
+        log_limit: What is kept of a run's output, bytes or text such as `"10MB"`; and its last lines.
     """
 
     workers: int | None = None
     memory: int | str | None = None
     worker_runs: int = 200
     idle_seconds: float = 300.0
+    log_limit: int | str = "10MB"
 
 
 class LocalPlugin:
@@ -62,6 +64,7 @@ class LocalPlugin:
     def __init__(self) -> None:
         self._settings = Settings()
         self._memory: int | None = None
+        self._log_limit = parse_size(self._settings.log_limit, "log_limit")
         self._lock = threading.Lock()
         self._pool: Pool | None = None
 
@@ -94,6 +97,7 @@ class LocalPlugin:
         self._memory = None
         if chosen.memory is not None:
             self._memory = parse_size(chosen.memory, "[plugins.local] memory")
+        self._log_limit = parse_size(chosen.log_limit, "[plugins.local] log_limit")
         self._settings = chosen
 
     @hookimpl
@@ -156,6 +160,7 @@ class LocalPlugin:
                     memory=self._memory or half,
                     worker_runs=self._settings.worker_runs,
                     idle_seconds=self._settings.idle_seconds,
+                    log_limit=self._log_limit,
                 )
                 self._pool = Pool(settings)
             return self._pool

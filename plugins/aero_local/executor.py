@@ -39,6 +39,7 @@ class PoolSettings:
         memory: Bytes that a run may use unless its attempt says otherwise; None for no limit.
         worker_runs: Runs after which a process is replaced.
         idle_seconds: How long a process without work is kept.
+        log_limit: Bytes that are kept of a run's output.
         call: What a worker calls with each task, as `module:function`.
     """
 
@@ -46,6 +47,7 @@ class PoolSettings:
     memory: int | None = None
     worker_runs: int = 200
     idle_seconds: float = 300.0
+    log_limit: int = 10_000_000
     call: str = EXECUTE
 
 
@@ -74,7 +76,7 @@ class Pool:
             known = self._jobs.get(attempt.id) or self._done.get(attempt.id)
             if known is not None:
                 return Launched(None, known.future)
-            job = self._jobs[attempt.id] = Job(attempt)
+            job = self._jobs[attempt.id] = Job(attempt, self.settings.log_limit)
             self._assign(job)
         job.future.add_done_callback(partial(self._forget, job))
         return Launched(None, job.future)
@@ -228,10 +230,10 @@ class _Slot(threading.Thread):
         """Have a job done: its result or what went wrong, and why to replace the process."""
         process.runs += 1
         memory = job.attempt.memory or self._settings.memory
-        process.send({"task": job.attempt.task, "memory": memory, "log": job.log})
+        process.send({"task": job.attempt.task, "memory": memory, "log": job.log.path})
         while True:
             try:
-                message = process.receive(job.deadline)
+                message = process.receive(job.deadline, job.log.hold_down)
             except TimeoutError:
                 job.stop("timeout")
                 raise Ended(process.reap()) from None

@@ -10,10 +10,12 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from aero_core.errors import ExecutorError
 from aero_core.models import JSON, Attempt, Failure, Report, Result
+from aero_local.logs import Log
 from aero_local.process import Process
 
 #: What a future is settled with.
@@ -33,9 +35,13 @@ class Job:
         step: The step that was reported last.
         stopped: Why it was stopped from here: `cancelled`, `timeout`, `lost`.
         thread: Who looks after it.
+
+    Args:
+        attempt: What is to be done.
+        log_limit: Bytes that are kept of its output.
     """
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, log_limit: int) -> None:
         self.attempt = attempt
         self.future: Future[Mapping[str, JSON]] = Future()
         self.deadline: float | None = None
@@ -44,6 +50,7 @@ class Job:
         self.thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._process: Process | None = None
+        self._log_limit = log_limit
         self._own_log = ""
 
     def begin(self, process: Process) -> bool:
@@ -71,18 +78,18 @@ class Job:
             self.deadline = time.monotonic() + self.attempt.timeout
         self.step = report.step
 
-    @property
-    def log(self) -> str:
-        """The file that takes the output: the attempt's, or one until `with_log`."""
+    @cached_property
+    def log(self) -> Log:
+        """What takes the output: the attempt's file, or one until `with_log`."""
         if self.attempt.log is not None:
-            return self.attempt.log
-        if not self._own_log:
-            descriptor, self._own_log = tempfile.mkstemp(prefix="aero-", suffix=".log")
-            os.close(descriptor)
-        return self._own_log
+            return Log(self.attempt.log, self._log_limit)
+        descriptor, self._own_log = tempfile.mkstemp(prefix="aero-", suffix=".log")
+        os.close(descriptor)
+        return Log(self._own_log, self._log_limit)
 
     def with_log(self, result: Mapping[str, JSON]) -> Mapping[str, JSON]:
-        """The result with the output in it, where the attempt named no file for that."""
+        """The result with the output in it, where the attempt named no file for that; the log is complete now."""
+        self.log.finish()
         if not self._own_log:
             return result
         text = _tail(self._own_log, _LOG_KEPT)
@@ -130,7 +137,7 @@ def answer(job: Job, process: Process | None, status: int) -> Outcome:
     message = f"the function ended its process ({how})"
     if status == -signal.SIGKILL:
         message += ": most often the system's answer to a lack of memory; see memory= of the flow"
-    return _failure(job, Failure("crash", message, traceback=_tail(job.log, _LOG_TAIL) or None))
+    return _failure(job, Failure("crash", message, traceback=_tail(job.log.path, _LOG_TAIL) or None))
 
 
 def _failure(job: Job, failure: Failure) -> Mapping[str, JSON]:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ from aero_core.errors import ExecutorError
 
 # A worker's end shows at once as the end of the connection, unless a child that was forked behind
 # Python's back holds it open: then it is found by looking.
-_LOOK_EVERY = 1.0
+_LOOK_EVERY = 0.25
 _GRACE = 1.0
 
 
@@ -77,17 +77,19 @@ class Process:
         except OSError:
             raise Ended(self.reap()) from None
 
-    def receive(self, deadline: float | None) -> Mapping[str, Any]:
+    def receive(self, deadline: float | None, meanwhile: Callable[[], None]) -> Mapping[str, Any]:
         """The next message.
 
         Args:
             deadline: When to give up, by `time.monotonic()`.
+            meanwhile: Called some times a second.
 
         Raises:
             TimeoutError: It is past the deadline.
             Ended: The process is gone.
         """
         while (at := self._buffer.find(b"\n")) < 0:
+            meanwhile()
             self._fill(deadline)
         line = bytes(self._buffer[:at])
         del self._buffer[: at + 1]
@@ -97,25 +99,22 @@ class Process:
         return message
 
     def _fill(self, deadline: float | None) -> None:
-        """Read to the end of a line, or as far as there is something."""
-        while True:
-            left = _LOOK_EVERY if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._control.settimeout(min(left, _LOOK_EVERY))
-            try:
-                data = self._control.recv(1 << 16)
-            except TimeoutError:
-                if self._popen.poll() is not None:
-                    raise Ended(self.reap()) from None
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                raise Ended(self.reap())
-            self._buffer += data
-            if b"\n" in data:
-                return
+        """Read what there is, or wait a moment for it."""
+        left = _LOOK_EVERY if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._control.settimeout(min(left, _LOOK_EVERY))
+        try:
+            data = self._control.recv(1 << 16)
+        except TimeoutError:
+            if self._popen.poll() is not None:
+                raise Ended(self.reap()) from None
+            return
+        except OSError:
+            data = b""
+        if not data:
+            raise Ended(self.reap())
+        self._buffer += data
 
     @property
     def alive(self) -> bool:

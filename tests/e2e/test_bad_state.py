@@ -123,6 +123,7 @@ SETTINGS = {
     "[stores.far]\nurl = 7": "[stores.far] url is 7: expected a URL",
     "[plugins]\nmodules = 'site.py'": "modules",
     "[plugins.http]\nretires = 3": "retires",
+    "[plugins.local]\nlog_limit = 'much'": "[plugins.local] log_limit is 'much': expected bytes above 0",
     "[plugins.sql]\nbusy_timeout = 'long'": "busy_timeout",
 }
 

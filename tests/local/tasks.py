@@ -105,6 +105,18 @@ def do_speak(task: Mapping[str, Any], tell: Tell) -> Any:
     sys.stdout.write("no newline")
 
 
+def do_speak_without_end(task: Mapping[str, Any], tell: Tell) -> Any:
+    """Until what was written is less than what stands in the log."""
+    print("the beginning")
+    size = 0
+    while os.fstat(1).st_size >= size:
+        size = os.fstat(1).st_size
+        subprocess.run([sys.executable, "-c", "print('babble ' * 1000)"], check=True)
+        print("babble " * 1000)
+    if task.get("end"):
+        print("the end")
+
+
 def do_fail(task: Mapping[str, Any], tell: Tell) -> Any:
     raise SystemExit(3)
 

@@ -82,7 +82,8 @@ def eventually(condition: Callable[[], Any]) -> Any:
 def gone(pid: int) -> bool:
     """Whether a process has ended; one that only waits to be asked for its status has."""
     try:
-        return " Z " in Path(f"/proc/{pid}/stat").read_text()
+        # Its first thread may have ended before the others, and it can be asked for its status only after all.
+        return " Z " in Path(f"/proc/{pid}/stat").read_text() and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
     except FileNotFoundError:
         pass
     try:
@@ -236,6 +237,28 @@ def test_a_log_is_added_to(pool: Any, launch: Any, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("attempt 1\n")
     answer(launch(pool(), "speak"))
     assert (tmp_path / "log").read_text().startswith("attempt 1\nprinted")
+
+
+@pytest.mark.parametrize("end", ["the end\n", ""])
+def test_a_log_is_bounded_while_the_run_goes_on(pool: Any, launch: Any, tmp_path: Path, end: str) -> None:
+    one = pool(log_limit=20_000)
+    assert "failure" in launch(one, "speak_without_end", end=end).result(WAIT)
+    text = (tmp_path / "log").read_text()
+    assert len(text) < 25_000
+    assert text.startswith("the beginning\nbabble ")
+    assert "\n[left out by AERO: a run's log may hold 20000 bytes, log_limit]\n" in text
+    assert text.endswith(end)
+    # The next attempt appends, and its end is kept.
+    answer(launch(one, "speak"))
+    text = (tmp_path / "log").read_text()
+    assert len(text) < 25_000
+    assert text.endswith("echoed\nno newline")
+
+
+def test_a_bounded_log_in_the_result(pool: Any, launch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert "left out by AERO" in launch(pool(log_limit=10), "speak", log=None).result(WAIT)["log"]
+    assert list(tmp_path.glob("aero-*.log")) == []
 
 
 def test_without_a_file_the_output_is_in_the_result(
