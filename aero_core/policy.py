@@ -6,6 +6,7 @@ They compare version numbers, never clocks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from aero_core.errors import InvalidValue, RegistrationError
 from aero_core.models import Decision, FlowSpec, InputState, PolicyEnum
@@ -92,23 +93,10 @@ def find_cycle(makes: Mapping[str, Iterable[str]]) -> list[str]:
     Returns:
         The data on the cycle in the order of making, the first one again at the end.
     """
-    done: set[str] = set()
-    for start in makes:
-        trail: list[str] = []
-        stack = [(start, iter(makes.get(start, ())))]
-        trail.append(start)
-        while stack:
-            node, sources = stack[-1]
-            source = next(sources, None)
-            if source is None:
-                done.add(node)
-                trail.pop()
-                stack.pop()
-            elif source in trail:
-                return [source, *reversed(trail[trail.index(source) :])]
-            elif source not in done:
-                trail.append(source)
-                stack.append((source, iter(makes.get(source, ()))))
+    try:
+        TopologicalSorter(makes).prepare()
+    except CycleError as error:
+        return list(error.args[1])
     return []
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import re
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, closing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -16,6 +14,7 @@ from typing import TypeVar
 import attrs
 
 from aero_core import config as configuration
+from aero_core.api.getting import write_version
 from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import (
     check_parts,
@@ -27,14 +26,14 @@ from aero_core.api.registering import (
     register,
     specs_of,
 )
+from aero_core.api.running import run_now
 from aero_core.api.verify import Finding, verify_versions
 from aero_core.bundle import importing
 from aero_core.catalog import Catalog, Page
 from aero_core.config import Config
 from aero_core.engine import Engine, Event, Stopping
-from aero_core.errors import FlowFileError, InvalidValue, NotFound, RegistrationError, StoreError
+from aero_core.errors import FlowFileError, InvalidValue, NotFound
 from aero_core.flowfile import Declaration, FlowFile, is_collecting, specs
-from aero_core.jobs.stored import retrieve
 from aero_core.models import (
     Cause,
     CauseKind,
@@ -254,41 +253,14 @@ class Aero(AbstractContextManager["Aero"]):
             stopping.stops(engine)
             if not now:
                 return engine.run_to_rest()
-            return self._run_now(engine, chosen if chosen is not None else list(self.flows()))
-
-    def _run_now(self, engine: Engine, flows: Sequence[Flow]) -> list[Run]:
-        """Flows without inputs side by side, then each that did not run by that, after those that it reads."""
-        began = self.catalog.now()
-        for flow in flows:
-            if not flow.spec.inputs:
-                self._queue_now(flow, alone=len(flows) == 1)
-        ended = engine.run_to_rest()
-        for flow in _in_order(flows):
-            ran = any(run.flow_id == flow.id and (run.created_at or began) >= began for run in ended)
-            if engine.stopping:
-                break
-            if flow.spec.inputs and not ran and self._queue_now(flow, alone=len(flows) == 1):
-                ended += engine.run_to_rest()
-        return ended
-
-    def _queue_now(self, flow: Flow, alone: bool) -> bool:
-        """Make a flow due; one of several that cannot run is passed over."""
-        if flow.state is not FlowState.ACTIVE:
-            return False
-        try:
-            self.catalog.queue(flow.id, Cause(CauseKind.ASKED), self.agent)
-        except RegistrationError:
-            if alone:
-                raise
-            return False
-        return True
+            return run_now(engine, self.catalog, chosen if chosen is not None else list(self.flows()), self.agent)
 
     def engine(
         self, flows: Collection[Flow] | None = None, on_event: Callable[[Event], None] | None = None
-    ) -> _EngineContext:
+    ) -> closing[Engine]:
         """An engine for some flows, or all, as a context."""
         only = None if flows is None else {flow.id for flow in flows}
-        return _EngineContext(Engine(self.catalog, self.plugins, self.config, only, on_event))
+        return closing(Engine(self.catalog, self.plugins, self.config, only, on_event))
 
     def retry(self, ref: str) -> tuple[Run, ...]:
         """Make a flow due again on its present inputs, by the flow's name or a failed run's id."""
@@ -412,17 +384,8 @@ class Aero(AbstractContextManager["Aero"]):
         """
         data, version = self.version(ref, as_of)
         location = self.config.location(version.location, version.store)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".aero-") as folder:
-                arriving = Path(folder) / "content"
-                name = f"{data.name}@{version.number}"
-                tell = progress or (lambda done, total: None)
-                retrieve(name, location, version.checksum, arriving, self.plugins, tell)
-                arriving.chmod(0o666 & ~_umask())
-                arriving.replace(target)
-        except OSError as error:
-            raise StoreError(f"{target} cannot be written: {error.strerror}", retryable=False) from None
+        name = f"{data.name}@{version.number}"
+        write_version(name, version, location, target, self.plugins, progress or (lambda done, total: None))
         return version
 
     def lineage(self, ref: str, depth: int = 20) -> LineageNode:
@@ -434,52 +397,6 @@ class Aero(AbstractContextManager["Aero"]):
         """Read stored bytes again and compare them with their checksums; yields one finding a version."""
         chosen = [self.data(ref)] if ref else self.data_list()
         return verify_versions(self.config, self.plugins, chosen, self.versions, progress)
-
-
-class _EngineContext(AbstractContextManager[Engine]):
-    """Closes the engine at the end of the block."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> Engine:
-        return self._engine
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._engine.close()
-
-
-def parse_time(text: str) -> datetime:
-    """A time from ISO 8601 text; without a zone it is UTC.
-
-    Raises:
-        InvalidValue: It is no time.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidValue(f"{text!r} is no time: expected such as 2026-03-01 or 2026-03-01T06:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _in_order(flows: Sequence[Flow]) -> list[Flow]:
-    """Flows such that each comes after those whose data it reads."""
-    makers = {output.data_id: flow for flow in flows for output in flow.spec.outputs}
-    done: dict[str, Flow] = {}
-
-    def visit(flow: Flow) -> None:
-        if flow.id not in done:
-            for source in flow.spec.inputs:
-                maker = makers.get(source.data_id)
-                if maker is not None:
-                    visit(maker)
-            done[flow.id] = flow
-
-    for flow in sorted(flows, key=lambda flow: bool(flow.spec.inputs)):
-        visit(flow)
-    return builtins.list(done.values())
 
 
 def _all(page: Callable[[str | None], Page[T]]) -> Iterator[T]:
@@ -496,9 +413,3 @@ def _no_version(data: Data, as_of: datetime | None) -> str:
     if as_of is None:
         return f"data {data.name!r} has no version yet: `aero run` its flow file to make one"
     return f"data {data.name!r} has no version as of {as_of.isoformat()}: `aero versions {data.name}` lists them"
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

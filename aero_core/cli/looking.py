@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from aero_core import api
-from aero_core.api.aero import parse_time
+from aero_core.api.getting import parse_time
 from aero_core.cli.harmless import PLAIN, harmless, harmless_but_coloured
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
