@@ -375,7 +375,7 @@ class Aero(AbstractContextManager["Aero"]):
 
         Args:
             ref: See `version`.
-            target: The file; it appears whole or not at all.
+            target: The file; it appears whole or not at all. A pipe or a device is written into.
             as_of: See `version`.
             progress: Called with bytes done and in all.
 
@@ -385,7 +385,8 @@ class Aero(AbstractContextManager["Aero"]):
         data, version = self.version(ref, as_of)
         location = self.config.location(version.location, version.store)
         name = f"{data.name}@{version.number}"
-        write_version(name, version, location, target, self.plugins, progress or (lambda done, total: None))
+        tell = progress or (lambda done, total: None)
+        write_version(name, version, location, target, self.config.state, self.plugins, tell)
         return version
 
     def lineage(self, ref: str, depth: int = 20) -> LineageNode:

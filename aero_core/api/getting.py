@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +15,37 @@ from aero_core.plugins import Plugins
 
 
 def write_version(
-    name: str, version: Version, location: Location, target: Path, plugins: Plugins, progress: Progress
+    name: str, version: Version, location: Location, target: Path, spare: Path, plugins: Plugins, progress: Progress
 ) -> None:
-    """Write a version's bytes into a file, which appears whole or not at all.
+    """Write a version's bytes into a file, which appears whole or not at all; into a device or pipe as they are.
+
+    Args:
+        name: What messages call the version.
+        version: Its checksum is compared.
+        location: Where its bytes are.
+        target: The file.
+        spare: A folder of AERO's own, for bytes on their way into what is no file.
+        plugins: Serve the location.
+        progress: Called with bytes done and in all.
 
     Raises:
         StoreError: The bytes are missing, damaged or cannot be read; or the file cannot be written.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".aero-") as folder:
+        # Never put another file in its place: that would take /dev/null from the whole machine.
+        written_into = target.exists() and not target.is_file()
+        place = target.resolve()
+        if not written_into:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=spare if written_into else place.parent, prefix=".aero-") as folder:
             arriving = Path(folder) / "content"
             retrieve(name, location, version.checksum, arriving, plugins, progress)
+            if written_into:
+                with arriving.open("rb") as source, target.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+                return
             arriving.chmod(0o666 & ~_umask())
-            arriving.replace(target)
+            arriving.replace(place)
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror}", retryable=False) from None
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aero_core import api
+from aero_core.errors import StoreError
 from tests.e2e.conftest import fill
 from tests.e2e.program import Project
 
@@ -111,6 +115,24 @@ def test_get(ran: Project, tmp_path: Path) -> None:
     assert target.read_text() == "2\n"
     assert done.err == f"{target}: lines@1, 2 B\n"
     assert done.out == ""
+
+
+def test_get_takes_nothing_away_that_is_no_file(ran: Project, tmp_path: Path) -> None:
+    pipe, link, folder = tmp_path / "pipe", tmp_path / "link", tmp_path / "folder"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        read = reader.submit(pipe.read_text)
+        ran.aero("get", "lines@1", "-o", pipe)
+        assert read.result() == "2\n"
+    assert pipe.is_fifo()
+    link.symlink_to("copy.txt")
+    ran.aero("get", "lines@1", "-o", link)
+    assert link.is_symlink()
+    assert (tmp_path / "copy.txt").read_text() == "2\n"
+    folder.mkdir()
+    assert ran.refuses("get", "lines@1", "-o", folder) == f"{folder} is a folder: name the file to write"
+    with api.open(ran.folder) as aero, pytest.raises(StoreError, match="folder cannot be written: Is a directory"):
+        aero.get("lines@1", folder)
 
 
 def test_get_as_of_a_time(ran: Project) -> None:
