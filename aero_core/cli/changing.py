@@ -30,7 +30,8 @@ def retry(settings: Settings, ref: str) -> None:
     """Make a flow due again on its present inputs; `aero run` or `aero up` then runs it."""
     with settings.open() as aero:
         for run in aero.retry(ref):
-            click.echo(f"run {short(run.id)} of {run.flow} is {run.state.value}")
+            begins = ": `aero run` of its file, or `aero up`, begins it" if run.state is RunState.QUEUED else ""
+            click.echo(f"run {short(run.id)} of {run.flow} is {run.state.value}{begins}")
 
 
 @click.command()

@@ -35,7 +35,7 @@ def plugins() -> None:
     """Say which plugins there are and what they serve."""
 
 
-@plugins.command("list")
+@plugins.command("list", short_help="List plugins, what they serve, and why one is left out.")
 @format_option
 @click.pass_obj
 def list_(settings: Settings, form: str) -> None:

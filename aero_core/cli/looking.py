@@ -36,7 +36,7 @@ from aero_core.models import (
 
 
 @click.command()
-@click.argument("ref")
+@click.argument("ref", metavar="DATA|FLOW|RUN")
 @click.option("--kind", type=click.Choice(("data", "flow", "run")), help="Which, where a name is several things.")
 @format_option
 @click.pass_obj

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 FORMATS = ("table", "json", "jsonl")
 ID_LENGTH = 8
+#: Characters up to which a column of a table is kept in one piece; and what the others then have at least.
+_WHOLE, _LEAST = len("2026-03-01 06:00:00"), 12
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 format_option: Callable[[Any], Any] = click.option(
@@ -93,9 +95,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 10_000, highlight=False)
-    drawn = Table(box=box.SIMPLE_HEAD if terminal else None, pad_edge=False, show_edge=False)
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    drawn = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    # Ids and times are read at a glance, and copied: texts make room for them where there is enough.
+    whole = [width <= _WHOLE for width in widths]
+    needed = sum(width + 2 if kept else _LEAST for width, kept in zip(widths, whole, strict=True))
+    for column, kept in zip(columns, whole, strict=True):
+        drawn.add_column(column, overflow="fold", no_wrap=kept and needed <= console.width)
     for cells in rows:
         drawn.add_row(*(Text(harmless(" ".join(cell.split("\n"))), style=_style(cell)) for cell in cells))
     with console.capture() as capture:

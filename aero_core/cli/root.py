@@ -18,7 +18,7 @@ from attrs import frozen
 
 from aero_core.cli import signals
 from aero_core.cli.harmless import harmless
-from aero_core.errors import AeroError
+from aero_core.errors import AeroError, NotFound
 
 if TYPE_CHECKING:
     from aero_core import api
@@ -69,7 +69,12 @@ class Settings:
         if flow_file is not None:
             # Before a state folder is made beside a file that is not there.
             existing_file(Path(flow_file), flow_file)
-        return api.open(flow_file, self.profile, self.state)
+        aero = api.open(flow_file, self.profile, self.state)
+        given = self.state or os.environ.get("AERO_STATE")
+        if flow_file is None and given and not aero.config.profile.catalog and not aero.config.state.exists():
+            aero.close()
+            raise NotFound(f"there is no state folder {given}: name the one that `aero run` made")
+        return aero
 
 
 class LazyGroup(click.Group):
@@ -158,7 +163,7 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        _say(_explain(error))
+        _say(_explain(error, arguments))
         return error.exit_code
     except AeroError as error:
         _say(str(error))
@@ -177,11 +182,13 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERNAL
 
 
-def _explain(error: click.ClickException) -> str:
+def _explain(error: click.ClickException, arguments: Sequence[str]) -> str:
     """A wrong command line as one line: click's own words take three."""
     message = error.format_message()
     if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx else "aero"
+        # An option without its value is found before click knows of which command it is.
+        words = ["aero", *[word for word in arguments if word in _COMMANDS][:1]]
+        path = error.ctx.command_path if error.ctx else " ".join(words)
         return f"{message.rstrip('.')}: `{path} --help` shows what can be given"
     return message
 

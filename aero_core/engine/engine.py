@@ -282,7 +282,7 @@ class Engine:
         self._live[run.id] = Live(claim, launched, log, scratch)
         done = Finished(run.id, run.attempt_id or run.id)
         launched.future.add_done_callback(lambda future: self._inbox.put(done))
-        logger.debug("run %s of %s begun (%s)", run.id, spec.name, run.cause)
+        logger.info("run %s of %s begun (%s)", run.id, spec.name, run.cause)
         if launched.handle is not None and launched.handle != run.handle:
             # Taken over already: the next heartbeat says so too, and ends the work.
             with suppress(StaleRun):

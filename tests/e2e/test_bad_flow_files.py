@@ -120,6 +120,7 @@ WORDS = {
     "lst data": "No such command 'lst'. Did you mean 'list'?: `aero --help`",
     "list daat": "'daat' is not one of 'data', 'flow', 'run', 'prov', 'function'",
     "run": "Missing argument 'FILE...': `aero run --help`",
+    "run x.py --only": "Option '--only' requires an argument: `aero run --help`",
     "get notes": "Missing option '-o' / '--output': `aero get --help`",
     "list data --format xml": "'xml' is not one of 'table', 'json', 'jsonl'",
 }

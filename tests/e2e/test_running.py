@@ -240,13 +240,17 @@ def test_commands_find_the_project_from_below_or_say_how(counting: Project, tmp_
     assert "lines" in away.call(f"aero --state {state} list data").out
     assert "project ok none here: `aero init` makes one" in away.out("doctor")
     assert "local aero-core" in away.out("plugins", "list")
+    said = away.refuses("--state", "nowhere", "list", "data", code=3)
+    assert said == "there is no state folder nowhere: name the one that `aero run` made"
     assert list(away.folder.iterdir()) == []
 
 
 def test_a_terminal_gets_colours_unless_told_otherwise(counting: Project) -> None:
     shown = terminal(counting, "run", "flows.py")
     assert "done  notes -> notes@1" in shown
-    assert "\x1b[32msucceeded" in terminal(counting, "list", "run")
+    runs = terminal(counting, "list", "run")
+    assert "\x1b[32msucceeded" in runs
+    assert counting.json("list", "run")[0]["started_at"][:19].replace("T", " ") in runs
     plain = terminal(counting, "list", "run", NO_COLOR="1")
     assert "succeeded" in plain
     assert "\x1b[3" not in plain
