@@ -88,7 +88,9 @@ class Process:
             TimeoutError: It is past the deadline.
             Ended: The process is gone.
         """
-        while (at := self._buffer.find(b"\n")) < 0:
+        searched = 0
+        while (at := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
             meanwhile()
             self._fill(deadline)
         line = bytes(self._buffer[:at])
