@@ -95,7 +95,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 10_000, highlight=False)
-    drawn = Table(box=box.SIMPLE_HEAD if terminal else None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    # Two blanks between columns: a drawn table adds one of its own.
+    lines, gap = (box.SIMPLE_HEAD, 1) if terminal else (None, 2)
+    drawn = Table(box=lines, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False)
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     # Ids and times are read at a glance, and copied: texts make room for them where there is enough.
     whole = [width <= _WHOLE for width in widths]
