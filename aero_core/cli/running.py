@@ -131,6 +131,8 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
     The first Ctrl-C lets runs finish for 10 seconds, the second hands them back at once.
     """
     try:
+        # It has no other way to be stopped cleanly.
+        signals.take(ignored=True)
         signals.interrupt()
         _stay(settings, files, prune)
     except KeyboardInterrupt:

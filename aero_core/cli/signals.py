@@ -10,10 +10,14 @@ _taken: list[int] = []
 _raising = False
 
 
-def take() -> None:
-    """Note signals from now on, instead of ending at once; one that the caller has had ignored stays so."""
+def take(ignored: bool = False) -> None:
+    """Note signals from now on, instead of ending at once.
+
+    Args:
+        ignored: Those too that the caller has had ignored, as shells do with SIGINT for what runs in the background.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if ignored or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _take)
 
 

@@ -27,6 +27,19 @@ def test_an_idle_engine_stops_at_once(place: Place, number: signal.Signals) -> N
     check_whole(place.flows)
 
 
+def test_in_the_background_of_a_script_too(place: Place) -> None:
+    place.declare("1d")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        program = Program(place.folder, "up", place.flows)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with program:
+        program.wait_for("done +counted")
+        program.signal(signal.SIGINT)
+        assert (program.end(5), program.lines[-1]) == (0, "stopped")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_run_under_way_may_finish(place: Place, number: signal.Signals) -> None:
     place.declare("1d")
