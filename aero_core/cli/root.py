@@ -77,8 +77,21 @@ class Settings:
         return aero
 
 
+class _ReaderGone(Exception):
+    """Nobody reads our output any more. Click would answer a BrokenPipeError with exit code 1."""
+
+
 class LazyGroup(click.Group):
     """Knows its commands' names and help without importing them."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command, and see that all that it has printed is read."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _ReaderGone from None
+        return answer
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands, but for those of site modules."""
@@ -147,6 +160,10 @@ def root(ctx: click.Context, state: Path | None, profile: str | None, verbose: i
     logging.basicConfig(
         stream=sys.stderr, level=levels.get(verbose, logging.DEBUG), format="%(asctime)s %(name)s %(message)s"
     )
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise NotFound("the working folder is not there any more: go to another one") from None
     if ctx.invoked_subcommand != "up":
         # That one stops cleanly, and says so itself.
         signals.interrupt()
@@ -171,8 +188,8 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         return EXIT_TERMINATED if signals.taken() == SIGTERM else EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output is gone (`aero list run | head`); nothing is left to say to it.
+    except _ReaderGone:
+        # `aero list run | head`: nothing is left to say to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import Project, terminal
+from tests.e2e.program import AERO, Project, refused, terminal
 
 FLAKY = """\
     from pathlib import Path
@@ -243,6 +243,21 @@ def test_commands_find_the_project_from_below_or_say_how(counting: Project, tmp_
     said = away.refuses("--state", "nowhere", "list", "data", code=3)
     assert said == "there is no state folder nowhere: name the one that `aero run` made"
     assert list(away.folder.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough(project: Project) -> None:
+    text = "from aero_core import analysis\n@analysis(outputs=[])\ndef much():\n    print('much\\n' * 100_000)\n"
+    project.write("flows.py", text)
+    project.aero("run", "flows.py")
+    done = project.call(["bash", "-o", "pipefail", "-c", f"{AERO} logs much | head -1"])
+    assert (done.code, done.out, done.err) == (0, "much\n", "")
+    done = project.call(["bash", "-o", "pipefail", "-c", f"{AERO} doctor | true"])
+    assert (done.code, done.err) == (0, "")
+
+
+def test_a_working_folder_that_is_gone(project: Project) -> None:
+    done = project.call(f'sh -c "rmdir ../project && {AERO} list data"')
+    assert refused(done, 3) == "the working folder is not there any more: go to another one"
 
 
 def test_a_terminal_gets_colours_unless_told_otherwise(counting: Project) -> None:
