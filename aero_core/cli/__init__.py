@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -15,8 +16,19 @@ def main() -> None:
         return
     from aero_core.cli import signals
 
+    _open_streams()
     # Before the rest is loaded, which takes a moment.
     signals.take()
     from aero_core.cli.root import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Where the caller has closed one (`aero ... >&-`), let it lead nowhere: no other file must get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is this one.
+            os.open(os.devnull, os.O_RDWR)
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

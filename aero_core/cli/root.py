@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import importlib.metadata
 import logging
@@ -18,7 +19,7 @@ from attrs import frozen
 
 from aero_core.cli import signals
 from aero_core.cli.harmless import harmless
-from aero_core.errors import AeroError, NotFound
+from aero_core.errors import AeroError, NotFound, StateError
 
 if TYPE_CHECKING:
     from aero_core import api
@@ -190,13 +191,22 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_TERMINATED if signals.taken() == SIGTERM else EXIT_INTERRUPTED
     except _ReaderGone:
         # `aero list run | head`: nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _print_no_more()
+            _say(f"the disk of AERO's state, or of its output, is full ({error.strerror}): make room")
+            return StateError.exit_code
         if logging.getLogger().isEnabledFor(logging.INFO):
             raise
         _say(f"internal error, {type(error).__name__}: {error} (this is a bug: `aero -v ...` shows where)")
         return EXIT_INTERNAL
+
+
+def _print_no_more() -> None:
+    """Let what is left in buffers go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: click.ClickException, arguments: Sequence[str]) -> str:

@@ -255,6 +255,17 @@ def test_a_reader_that_has_seen_enough(project: Project) -> None:
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_takes_nothing(counting: Project) -> None:
+    done = counting.call(f'sh -c "{AERO} doctor > /dev/full"')
+    assert refused(done, 4).startswith("the disk of AERO's state, or of its output, is full")
+
+
+def test_closed_streams(counting: Project) -> None:
+    counting.call(f'sh -c "{AERO} run flows.py <&- >&- 2>&-"')
+    assert counting.aero("get", "lines", "-o", "-").out == "2\n"
+
+
 def test_a_working_folder_that_is_gone(project: Project) -> None:
     done = project.call(f'sh -c "rmdir ../project && {AERO} list data"')
     assert refused(done, 3) == "the working folder is not there any more: go to another one"
