@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import TypeVar
 
 import click
 from attrs import frozen
@@ -20,6 +21,8 @@ from aero_core.models import (
     Step,
     Used,
 )
+
+T = TypeVar("T")
 
 KINDS = ("data", "flow", "run", "prov", "function")
 TABLE_ROWS = 100
@@ -60,6 +63,13 @@ def list_(settings: Settings, kind: str, limit: int | None, form: str) -> None:
         _LISTS[kind](aero, limit, form)
 
 
+def _newest(items: Iterator[T], limit: int | None, form: str) -> Iterator[T]:
+    """The first items; a table says if there are others."""
+    yield from islice(items, limit)
+    if form == "table" and limit is not None and next(items, None) is not None:
+        click.echo(f"the newest {limit}, there are others: --limit N shows so many", err=True)
+
+
 def _list_data(aero: api.Aero, limit: int | None, form: str) -> None:
     emit(
         islice(aero.data_list(), limit),
@@ -98,7 +108,7 @@ def _list_flows(aero: api.Aero, limit: int | None, form: str) -> None:
 
 def _list_runs(aero: api.Aero, limit: int | None, form: str) -> None:
     emit(
-        islice(aero.runs(), limit),
+        _newest(aero.runs(), limit, form),
         form,
         ("run", "flow", "state", "cause", "began (UTC)", "took", "made or error"),
         lambda r: (
@@ -130,7 +140,7 @@ def _list_provenance(aero: api.Aero, limit: int | None, form: str) -> None:
                 )
 
     emit(
-        islice(records(), limit),
+        _newest(records(), limit, form),
         form,
         ("activity", "flow", "agent", "used", "generated"),
         lambda p: (

@@ -149,7 +149,7 @@ def took(seconds: float) -> str:
 
 def pairs_of(mapping: Mapping[str, object]) -> str:
     """A mapping as `name=value` words."""
-    return " ".join(f"{key}={value}" for key, value in mapping.items())
+    return " ".join(f"{key}={value!r}" for key, value in mapping.items())
 
 
 def versions_of(generated: Iterable[Generated]) -> str:

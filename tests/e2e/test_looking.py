@@ -64,8 +64,12 @@ def test_lists_for_people(ran: Project) -> None:
     out = ran.out("list", "flow")
     assert "lines ANY active 1 flows.py" in out
     assert "notes INGESTION every 1d active 1 2" in out
-    out = ran.out("list", "run", "--limit", "1")
-    assert len(out.splitlines()) == 2
+    some = ran.aero("list", "run", "--limit", "1")
+    assert some.err == "the newest 1, there are others: --limit N shows so many\n"
+    assert ran.aero("list", "run", "--limit", "1", "--format", "json").err == ""
+    assert ran.aero("list", "run", "--limit", "9").err == ""
+    out = " ".join(some.out.split())
+    assert len(some.out.splitlines()) == 2
     assert "inputs: notes@2" in out
     assert "lines@2" in out
     assert "notes@2 lines@2" in ran.out("list", "prov")
