@@ -158,6 +158,11 @@ def _structure(converter: cattrs.Converter, value: JSON, kind: type[T], what: st
     except AeroError:
         raise
     except Exception as problem:  # noqa: BLE001  cattrs raises what its hooks do
+        if isinstance(problem, MemoryError) or (
+            isinstance(problem, BaseValidationError) and problem.subgroup(MemoryError) is not None
+        ):
+            # It says nothing of the value.
+            raise MemoryError from None
         raise error(f"{what}: {_explain(problem, value, kind)}") from None
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -119,6 +119,11 @@ class Aero(AbstractContextManager["Aero"]):
         return f"<Aero {self.config.profile_name!r} in {self.config.root}>"
 
     @property
+    def has_catalog(self) -> bool:
+        """Whether there is a catalog already, which using it would not make."""
+        return self._catalog is not None
+
+    @property
     def catalog(self) -> Catalog:
         """The catalog. A new one, and its state folder, are made when they are first used."""
         if self._catalog is None:
@@ -163,8 +168,11 @@ class Aero(AbstractContextManager["Aero"]):
         check_parts(made, self.config, self.plugins)
         registration = attrs.evolve(self._registration(made, origins, prune, adopt), dry_run=True)
         if self._catalog is None:
-            return plan(self.config, self.plugins, registration)
-        return register(self._catalog, self.config.root, registration)
+            changes = plan(self.config, self.plugins, registration)
+        else:
+            changes = register(self._catalog, self.config.root, registration)
+        # A flow that is not made has no id to find it by.
+        return tuple(attrs.evolve(c, flow_id="") if c.kind is ChangeKind.NEW else c for c in changes)
 
     def register(self, *declarations: Declaration, origin: str = "api") -> tuple[Change, ...]:
         """Register flows that were declared in a program or a notebook.
@@ -342,7 +350,7 @@ class Aero(AbstractContextManager["Aero"]):
 
         Args:
             ref: `NAME` or `ID` for the latest, `NAME@3`, `NAME@latest`, or what a plugin knows how to resolve.
-            as_of: The latest as of then, UTC.
+            as_of: The latest as of then; without a zone it is UTC.
 
         Raises:
             NotFound: There is no such data or version.
@@ -353,6 +361,8 @@ class Aero(AbstractContextManager["Aero"]):
             raise InvalidValue(f"{ref!r} names no version: expected such as {ref}3, or {match['data']} for the latest")
         data = self.data(match["data"] if match else ref)
         wanted = match["wanted"] if match else "latest"
+        if as_of is not None and as_of.tzinfo is None:
+            as_of = as_of.replace(tzinfo=UTC)
         if wanted == "latest":
             found = self.catalog.latest(data.id, as_of)
             if found is None:
@@ -370,7 +380,13 @@ class Aero(AbstractContextManager["Aero"]):
             raise InvalidValue(f"version {wanted!r} of {data.name}: expected a number from 1, or 'latest'")
         return number
 
-    def get(self, ref: str, target: Path, as_of: datetime | None = None, progress: Progress | None = None) -> Version:
+    def get(
+        self,
+        ref: str,
+        target: str | os.PathLike[str],
+        as_of: datetime | None = None,
+        progress: Progress | None = None,
+    ) -> Version:
         """Write a version's bytes into a file, checked against the recorded checksum.
 
         Args:
@@ -386,7 +402,7 @@ class Aero(AbstractContextManager["Aero"]):
         location = self.config.location(version.location, version.store)
         name = f"{data.name}@{version.number}"
         tell = progress or (lambda done, total: None)
-        write_version(name, version, location, target, self.config.state, self.plugins, tell)
+        write_version(name, version, location, Path(target), self.config.state, self.plugins, tell)
         return version
 
     def lineage(self, ref: str, depth: int = 20) -> LineageNode:

@@ -38,7 +38,7 @@ def retry(settings: Settings, ref: str) -> None:
 @click.argument("flow")
 @click.pass_obj
 def pause(settings: Settings, flow: str) -> None:
-    """Let a flow make no further runs; one that runs now finishes."""
+    """Let a flow make no further runs; one that runs now finishes, one that waits is cancelled."""
     with settings.open() as aero:
         click.echo(f"{aero.pause(flow).name} is paused: `aero resume {flow}` lets it run again")
 

@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGTERM
@@ -158,8 +159,9 @@ def root(ctx: click.Context, state: Path | None, profile: str | None, verbose: i
     """Versioned data from sources that change, analyses that rerun themselves, provenance for every byte."""
     ctx.obj = Settings(state, profile, verbose)
     levels = {0: logging.ERROR, 1: logging.INFO}
+    logging.Formatter.converter = time.gmtime
     logging.basicConfig(
-        stream=sys.stderr, level=levels.get(verbose, logging.DEBUG), format="%(asctime)s %(name)s %(message)s"
+        stream=sys.stderr, level=levels.get(verbose, logging.DEBUG), format="%(asctime)sZ %(name)s %(message)s"
     )
     try:
         Path.cwd()

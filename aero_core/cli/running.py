@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -105,7 +106,7 @@ def run(settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: 
     quiet = form != "table"
     with settings.open(files[0]) as aero:
         loaded = [load_flow_file(Path(file)) for file in files]
-        _check_only(loaded, only)
+        only = _names(aero, loaded, only)
         changes = aero.apply(*loaded, prune=prune)
         _warn_of_plugins(aero, settings)
         if not quiet:
@@ -162,11 +163,19 @@ def _chosen(aero: api.Aero, changes: Sequence[Change], only: Sequence[str]) -> l
     return [by_name[name] for name in dict.fromkeys(names)]
 
 
-def _check_only(files: Sequence[FlowFile], only: Sequence[str]) -> None:
+def _names(aero: api.Aero, files: Sequence[FlowFile], only: Sequence[str]) -> tuple[str, ...]:
+    """The names of flows that are given by name or id, before the files are registered."""
     names = [draft.spec.name for file in files for declared in file.declarations for draft in declared.drafts]
-    for name in only:
+    chosen = []
+    for ref in only:
+        name = ref
+        if ref not in names and aero.has_catalog:
+            with suppress(NotFound):
+                name = aero.flow(ref).name
         if name not in names:
-            raise NotFound(f"the file declares no flow {name!r}: it has {', '.join(names)}")
+            raise NotFound(f"the file declares no flow {ref!r}: it has {', '.join(names)}")
+        chosen.append(name)
+    return tuple(chosen)
 
 
 def _warn_of_plugins(aero: api.Aero, settings: Settings) -> None:

@@ -72,6 +72,8 @@ def draft_ingestion(given: _Given, body: object = None) -> tuple[Draft, ...]:
         )
         store, code = optional_text(given["store"], "store"), parse_texts(given["code"], "code")
         if body is None:
+            if code:
+                raise InvalidValue("code= goes with a function: this ingestion has none")
             return (Draft(fetching, store=store),)
         function = _function(body)
         signature = Signature.of(function)

@@ -191,11 +191,19 @@ def _failure(error: Exception, step: str) -> Failure:
     if isinstance(error, MemoryError):
         limit = "reached its memory limit: give the flow more with memory=, or read its inputs in pieces"
         return Failure("memory", f"the function {limit}" if step == "function" else f"step {step} {limit}", False, text)
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = (_words(error).strip().splitlines() or [""])[0]
     line = f"{type(error).__name__}: {first}" if first else type(error).__name__
     if step == "function":
         return Failure("function", line, False, text)
     return Failure("executor", f"step {step} failed: {line}", isinstance(error, OSError), text)
+
+
+def _words(error: Exception) -> str:
+    try:
+        return str(error)
+    # A function's exception may fail at being told, too.
+    except Exception:  # noqa: BLE001
+        return ""
 
 
 def _traceback(error: Exception) -> str:

@@ -25,9 +25,14 @@ _LIMIT = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
 
 
 class Surroundings:
-    """The state of a fresh process."""
+    """The state of a fresh process.
+
+    Attributes:
+        taken: Bytes that it takes for itself, which are not counted as a run's.
+    """
 
     def __init__(self) -> None:
+        self.taken = _taken()
         self._folder = Path.cwd()
         self._environment = dict(os.environ)
         self._path = list(sys.path)
@@ -127,6 +132,14 @@ def _open_log(log: str) -> int:
 def _stream(descriptor: int) -> TextIO:
     """Line by line, so that nothing is lost when the process ends without warning."""
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _taken() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[5])
+    except OSError:
+        return 0
+    return pages * resource.getpagesize()
 
 
 def _lower(limit: int, hard: int) -> int:

@@ -52,7 +52,7 @@ class Worker:
         surroundings = Surroundings()
         silence()
         while "exit" not in (job := self._jobs.get()):
-            kind, value, reason = self._run(job)
+            kind, value, reason = self._run(job, surroundings.taken)
             retire = json.dumps(surroundings.restore() or reason)
             self._send_text(f'{{"{kind}": {value}, "retire": {retire}}}')
 
@@ -64,12 +64,17 @@ class Worker:
         with self._sending:
             self._control.sendall(text.encode() + b"\n")
 
-    def _run(self, job: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    def _run(self, job: Mapping[str, Any], taken: int) -> tuple[str, str, str | None]:
         """Run one task: the kind of the answer, its JSON text, and why to retire afterwards."""
         try:
-            with redirect(job["log"], job["memory"]):
+            memory = job["memory"]
+            with redirect(job["log"], None if memory is None else taken + memory):
                 result = self._execute(job["task"], Reporter(self.send))
                 text = json.dumps(result)
+        except MemoryError:
+            # So little that not even the function began.
+            failure = {"kind": "memory", "message": "the run reached its memory limit: give the flow more with memory="}
+            return "result", json.dumps({"failure": failure}), "its last run had no memory"
         # The function's own failures are inside the result: this one is AERO's or the machine's.
         except BaseException as problem:  # noqa: BLE001
             message = f"{type(problem).__name__}: {problem}"

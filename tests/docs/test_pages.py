@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def test_no_page_names_the_machine_it_was_written_on() -> None:
         text = page.read_text(encoding="utf-8")
         for word in ("/root/", "/tmp/", "/work/", str(ROOT)):
             assert word not in text, f"{page.name} has {word}"
+
+
+def test_files_that_pages_take_in_are_there() -> None:
+    taken = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines() if "--8" in line]
+    assert len(taken) >= 2
+    for line in taken:
+        match = re.fullmatch(r'--8<-- "(.+)"', line)
+        assert match, line
+        assert (ROOT / match[1]).is_file(), line
 
 
 def test_dots_stand_for_any_lines() -> None:

@@ -160,6 +160,10 @@ def test_a_moved_project_keeps_its_bytes_and_its_code(two: Project) -> None:
     assert "same loud: nothing new" in " ".join(there.aero("run", "flows.py").err.split())
 
 
+def test_a_plan_names_no_id_of_what_is_not_made(two: Project) -> None:
+    assert {change["flow_id"] for change in two.json("apply", "flows.py", "--dry-run")} == {""}
+
+
 def test_adopting_flows_of_another_file(two: Project) -> None:
     two.aero("apply", "flows.py")
     (two.folder / "other.py").write_text((two.folder / "flows.py").read_text() + "# a copy\n")
@@ -213,7 +217,7 @@ def test_registering_from_a_program_ends_in_the_same_records(two: Project, tmp_p
                 aero.register(notes, analysis(loud, inputs=[notes]))
                 for run in aero.run():
                     print(run.flow, run.state.value)
-                print(aero.get("loud", Path("copy.txt")).number)
+                print(aero.get("loud", "copy.txt").number)
         """,
     )
     done = program.call(f"{shlex.quote(str(python()))} program.py")

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,10 @@ def test_get_as_of_a_time(ran: Project) -> None:
     first = ran.json("versions", "notes")[1]
     got = ran.aero("get", "notes", "--as-of", first["available_at"], "-o", "-")
     assert got.out == "one\ntwo\n"
+    with api.open(ran.folder) as aero:
+        # Without a zone it is UTC.
+        moment = datetime.fromisoformat(first["available_at"]).replace(tzinfo=None)
+        assert aero.version("notes", moment)[1].number == 1
     line = ran.refuses("get", "notes", "--as-of", "2020-01-01", "-o", "-", code=3)
     assert line == ("data 'notes' has no version as of 2020-01-01T00:00:00+00:00: `aero versions notes` lists them")
     line = ran.refuses("get", "notes", "--as-of", "yesterday", "-o", "-")

@@ -65,7 +65,7 @@ def test_only_and_now(counting: Project) -> None:
     assert [made["number"] for made in run["generated"]] == [2]
     (waiting,) = [run for run in counting.json("list", "run") if run["flow"] == "lines"]
     assert waiting["state"] == "queued"
-    done = counting.aero("run", "flows.py", "--only", "lines")
+    done = counting.aero("run", "flows.py", "--only", waiting["flow_id"][:8])
     assert done.err == "done  lines -> lines@1 (2 B)\n"
     done = counting.aero("run", "flows.py", "--now")
     assert done.err.splitlines()[0] == "same  notes: nothing new"
