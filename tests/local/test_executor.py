@@ -350,9 +350,9 @@ def test_a_worker_that_cannot_be_started_is_an_exception(
 @linux
 def test_memory_is_limited_for_each_run(pool: Any, launch: Any) -> None:
     one = pool(workers=1, memory=200 << 20)
-    assert 20 < answer(launch(one, "eat")) < 200
+    assert 20 < answer(launch(one, "eat")) <= 200
     assert answer(launch(one, "eat", memory=400 << 20)) > 200
-    assert answer(launch(one, "eat")) < 200
+    assert answer(launch(one, "eat")) <= 200
 
 
 # Time
