@@ -15,7 +15,7 @@ class LineageNode:
     """A version (PROV's entity), the run that made it (activity), and the versions that the run used.
 
     Attributes:
-        source: URLs that the data is ingested from, for a version without inputs.
+        source: URLs that the run ingested from, which may not be those of today; none for a version with inputs.
         repeated: Shown in full elsewhere in the tree, or deeper than asked for.
     """
 
@@ -54,7 +54,6 @@ def _node(
     seen: set[tuple[str, int]],
 ) -> LineageNode:
     run: Run | None = None if version.run_id is None else catalog.run(version.run_id)
-    source = data.source.urls if data.source else ()
     key = (data.id, version.number)
     repeated = (key in seen and run is not None and bool(run.used)) or depth <= 0
     seen.add(key)
@@ -69,7 +68,13 @@ def _node(
         flow=run.flow if run else None,
         run_id=version.run_id,
         agent=run.agent if run else None,
-        source=source,
+        source=_source(catalog, data, run),
         inputs=tuple(inputs),
         repeated=repeated,
     )
+
+
+def _source(catalog: Catalog, data: Data, run: Run | None) -> tuple[str, ...]:
+    # The data names today's source: its flow may have had another when the run was made.
+    source = data.source if run is None else catalog.revision(run.flow_id, run.revision).source
+    return source.urls if source else ()

@@ -14,6 +14,7 @@ from aero_core.cli.output import emit, format_option, short, took, versions_of, 
 from aero_core.cli.root import Settings
 from aero_core.models import (
     Environment,
+    FlowSpec,
     FlowState,
     Function,
     Generated,
@@ -30,11 +31,16 @@ TABLE_ROWS = 100
 
 @frozen
 class Provenance:
-    """A run as PROV sees it: activity, agent, entities used and generated, and what reproducing it needs."""
+    """A run as PROV sees it: activity, agent, entities used and generated, and what reproducing it needs.
+
+    Attributes:
+        source: URLs that the run ingested from.
+    """
 
     activity: str
     flow: str
     agent: str | None
+    source: tuple[str, ...]
     used: tuple[Used, ...]
     generated: tuple[Generated, ...]
     bundle_id: str | None
@@ -126,27 +132,36 @@ def _list_runs(aero: api.Aero, limit: int | None, form: str) -> None:
 
 def _list_provenance(aero: api.Aero, limit: int | None, form: str) -> None:
     done = aero.runs(states=(RunState.SUCCEEDED, RunState.UNCHANGED))
-    bundles: dict[tuple[str, int], str | None] = {}
+    specs: dict[tuple[str, int], FlowSpec] = {}
 
     def records() -> Iterator[Provenance]:
         for run in done:
             if run.used or run.generated:
                 revision = (run.flow_id, run.revision)
-                if revision not in bundles:
-                    function = aero.catalog.revision(*revision).function
-                    bundles[revision] = function.bundle_id if function else None
+                if revision not in specs:
+                    specs[revision] = aero.catalog.revision(*revision)
+                spec = specs[revision]
                 yield Provenance(
-                    run.id, run.flow, run.agent, run.used, run.generated, bundles[revision], run.environment, run.steps
+                    activity=run.id,
+                    flow=run.flow,
+                    agent=run.agent,
+                    source=spec.source.urls if spec.source else (),
+                    used=run.used,
+                    generated=run.generated,
+                    bundle_id=spec.function.bundle_id if spec.function else None,
+                    environment=run.environment,
+                    steps=run.steps,
                 )
 
     emit(
         _newest(records(), limit, form),
         form,
-        ("activity", "flow", "agent", "used", "generated"),
+        ("activity", "flow", "agent", "source", "used", "generated"),
         lambda p: (
             short(p.activity),
             p.flow,
             p.agent or "",
+            " ".join(p.source),
             ", ".join(f"{u.data}@{u.number}" for u in p.used),
             versions_of(p.generated),
         ),

@@ -135,6 +135,7 @@ def _run_lines(aero: api.Aero, run: Run) -> Iterator[tuple[str, str]]:
     yield "attempts", str(run.attempt)
     yield "began", f"{when(run.started_at)} UTC" if run.started_at else ""
     yield "ended", f"{when(run.ended_at)} UTC" if run.ended_at else ""
+    yield "source", " ".join(spec.source.urls) if spec.source else ""
     yield "used", "\n".join(f"{_input(u.parameter, u.item, u.data, u.number)}" for u in run.used)
     yield "generated", versions_of(run.generated)
     if spec.function is not None:

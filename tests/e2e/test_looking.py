@@ -201,6 +201,29 @@ def test_lineage_is_a_tree(ran: Project) -> None:
     assert [(below["data"], below["number"]) for below in node["inputs"]] == [("notes", 2)]
 
 
+def test_a_version_comes_from_where_its_run_fetched_it(project: Project) -> None:
+    project.write("a.csv", "one\n")
+    project.write("b.csv", "two\n")
+    for name in ("a.csv", "b.csv"):
+        project.write(
+            "flows.py",
+            f"""\
+            from pathlib import Path
+            from aero_core import ingest
+            x = ingest("x", url=Path(__file__).with_name("{name}"))
+        """,
+        )
+        project.aero("run", "flows.py")
+    for number, name in enumerate(("a.csv", "b.csv"), start=1):
+        url = (project.folder / name).as_uri()
+        assert project.aero("lineage", f"x@{number}").out.endswith(f"  from {url}\n")
+        (node,) = project.json("lineage", f"x@{number}")
+        assert node["source"] == [url]
+        assert f"source {url}\n" in project.out("show", node["run_id"])
+        assert [p["source"] for p in project.json("list", "prov") if p["activity"] == node["run_id"]] == [[url]]
+        assert f"{url} x@{number}" in project.out("list", "prov")
+
+
 def test_verify_of_sound_bytes(ran: Project) -> None:
     done = ran.aero("verify")
     assert done.out == ""
