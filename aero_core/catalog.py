@@ -205,7 +205,7 @@ class Catalog(ABC):
 
     @abstractmethod
     def fail(self, failed: FailedAttempt) -> Run:
-        """Record that an attempt failed.
+        """Record that an attempt failed, and all that it says: error, steps, metrics, environment and log.
 
         With `retry_after` the run is queued again for now + that many seconds, keeping attempt count and cause.
         Without, the run has failed for good (or was cancelled): `attempted` becomes the used numbers, a due revision

@@ -143,11 +143,12 @@ def _run_lines(aero: api.Aero, run: Run) -> Iterator[tuple[str, str]]:
         yield "digest", spec.function.digest
         yield "bundle", aero.config.location(spec.function.location, CODE_STORE).url
     yield "kwargs", "\n".join(pairs_of(s.kwargs) for s in spec.argument_sets if s.key == run.argument_set)
-    yield "steps", "\n".join(f"{s.name} {took((s.ended_at - s.started_at).total_seconds())}" for s in run.steps)
+    yield "steps", "\n".join(f"{s.name} {took(s.seconds)}" for s in run.steps)
     yield "agent", run.agent or ""
     if run.environment:
         env = run.environment
-        yield "environment", f"Python {env.python} on {env.platform}, host {env.host}, executor {env.executor}"
+        told = f"Python {env.python} on {env.platform}, host {env.host}, " if env.python else ""
+        yield "environment", f"{told}executor {env.executor}"
         yield "packages", f"{len(env.packages)} (in --format json)" if env.packages else ""
     yield "log", f"aero logs {short(run.id)}" if run.log else ""
 

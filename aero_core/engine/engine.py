@@ -21,11 +21,11 @@ import attrs
 from aero_core.catalog import Catalog
 from aero_core.config import Config
 from aero_core.converter import unstructure
-from aero_core.engine.attempts import Finished, Live
+from aero_core.engine.attempts import Finished, Heard, Live
 from aero_core.engine.events import Event, EventKind
 from aero_core.engine.lease import Lease
 from aero_core.engine.looking import flow_ids, live_runs
-from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_name, result_of
+from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_name, result_of, with_heard
 from aero_core.engine.waking import Waker
 from aero_core.errors import AeroError, CatalogError, StaleRun
 from aero_core.models import (
@@ -34,6 +34,7 @@ from aero_core.models import (
     Failure,
     Launched,
     Limits,
+    Report,
     Result,
     Run,
     RunState,
@@ -268,10 +269,11 @@ class Engine:
         if former is not None and run.handle is None:
             # Our own lease ran out, and the run came to us again: it must not overlap itself.
             self._cancel(former)
+        heard = Heard()
         try:
             scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             log.parent.mkdir(mode=0o700, exist_ok=True)
-            launched = self._attach(claim) or self._launch(claim, scratch, log)
+            launched = self._attach(claim) or self._launch(claim, scratch, log, heard)
         except (AeroError, OSError) as error:
             failure = (
                 Failure.of("launch", error) if isinstance(error, AeroError) else Failure("state", str(error), True)
@@ -279,7 +281,7 @@ class Engine:
             shutil.rmtree(scratch, ignore_errors=True)
             self._settle(claim, Result(failure=failure), None)
             return
-        self._live[run.id] = Live(claim, launched, log, scratch)
+        self._live[run.id] = Live(claim, launched, log, scratch, heard)
         done = Finished(run.id, run.attempt_id or run.id)
         launched.future.add_done_callback(lambda future: self._inbox.put(done))
         logger.info("run %s of %s begun (%s)", run.id, spec.name, run.cause)
@@ -294,12 +296,17 @@ class Engine:
             return None
         return self._plugins.attach(claim.flow.spec.executor, claim.run.handle)
 
-    def _launch(self, claim: Claim, scratch: Path, log: Path) -> Launched:
+    def _launch(self, claim: Claim, scratch: Path, log: Path, heard: Heard) -> Launched:
         spec = claim.flow.spec
         check = self._plugins.check_endpoint(spec.executor, spec.endpoint)
         if not check.ok:
             raise AeroError(f"endpoint {spec.endpoint!r} cannot take the run: {check.message}", retryable=True)
         task = build_task(claim, self._config, self._plugins.needs(), scratch)
+
+        def report(report: Report) -> None:
+            heard.note(report)
+            self._tell(Event(EventKind.REPORT, claim.run, report=report))
+
         attempt = Attempt(
             id=task.attempt_id,
             task=unstructure(task),
@@ -307,7 +314,7 @@ class Engine:
             memory=spec.memory,
             timeout=spec.timeout,
             log=str(log),
-            report=lambda report: self._tell(Event(EventKind.REPORT, claim.run, report=report)),
+            report=report,
         )
         return self._plugins.launch(spec.executor, attempt)
 
@@ -315,7 +322,7 @@ class Engine:
         live = self._live.get(done.run_id)
         if live is None or (live.claim.run.attempt_id or live.claim.run.id) != done.attempt_id:
             return
-        result = result_of(live.launched)
+        result = with_heard(result_of(live.launched), live.heard)
         if result.log and not done.again:
             with suppress(OSError), live.log.open("a", encoding="utf-8") as file:
                 file.write(result.log)
@@ -342,7 +349,7 @@ class Engine:
         try:
             if result.failure is None:
                 try:
-                    commit = commit_of(claim.run, result, claim.flow.spec.executor, self._config, kept)
+                    commit = commit_of(claim, result, self._config, kept)
                     committed = self._catalog.commit(commit)
                     self._end(claim, committed.run, committed.versions)
                     return

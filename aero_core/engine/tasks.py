@@ -11,12 +11,14 @@ import attrs
 
 from aero_core.config import CODE_STORE, Config
 from aero_core.converter import structure
+from aero_core.engine.attempts import Heard
 from aero_core.errors import AeroError
 from aero_core.models import (
     JSON,
     Claim,
     CodeRef,
     Commit,
+    Environment,
     FailedAttempt,
     Failure,
     Launched,
@@ -151,6 +153,18 @@ def result_of(launched: Launched) -> Result:
         return Result(failure=Failure("executor", f"{type(error).__name__}: {error}", True))
 
 
+def with_heard(result: Result, heard: Heard) -> Result:
+    """A failure with the steps that were reported, where it tells of none: a worker that was killed could not."""
+    if result.failure is None or result.steps:
+        return result
+    steps = heard.steps()
+    return attrs.evolve(result, steps=steps, metrics={f"{step.name}_seconds": step.seconds for step in steps})
+
+
+def _environment(result: Result, claim: Claim) -> Environment:
+    return attrs.evolve(result.environment or Environment(), executor=claim.flow.spec.executor)
+
+
 def _as_text(value: JSON) -> JSON:
     """A value with half characters written out: a file's name may have them, and so an error that names it."""
     if isinstance(value, str):
@@ -160,19 +174,18 @@ def _as_text(value: JSON) -> JSON:
     return {key: _as_text(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def commit_of(run: Run, result: Result, executor: str, config: Config, log: str | None) -> Commit:
+def commit_of(claim: Claim, result: Result, config: Config, log: str | None) -> Commit:
     """The commit of a run that went well."""
-    environment = result.environment and attrs.evolve(result.environment, executor=executor)
     return Commit(
-        run_id=run.id,
-        fencing=run.fencing,
+        run_id=claim.run.id,
+        fencing=claim.run.fencing,
         versions=tuple(
             attrs.evolve(new, location=new.location and config.saved(new.location)) for new in result.versions
         ),
         members=result.members,
         steps=result.steps,
         metrics=result.metrics,
-        environment=environment,
+        environment=_environment(result, claim),
         log=log,
     )
 
@@ -187,7 +200,8 @@ def failed_attempt(claim: Claim, result: Result, log: str | None) -> FailedAttem
         retry_after=retry_after(claim.run.attempt, claim.flow.spec.retries, failure),
         cancelled=failure.kind == "cancelled",
         steps=result.steps,
-        environment=result.environment,
+        metrics=result.metrics,
+        environment=_environment(result, claim),
         log=log,
     )
 

@@ -124,9 +124,7 @@ def _execute(task: Task, report: Callable[[Report], None] | None) -> Result:
         result = Result(failure=_failure(error, clock.name))
     except SystemExit as error:
         result = Result(failure=Failure("function", f"the function called sys.exit({error.code!r})"))
-    metrics: dict[str, JSON] = {
-        f"{step.name}_seconds": (step.ended_at - step.started_at).total_seconds() for step in clock.steps
-    }
+    metrics: dict[str, JSON] = {f"{step.name}_seconds": step.seconds for step in clock.steps}
     if restored := sum(version.restored for version in result.versions):
         metrics["restored"] = restored
     env = environment(with_packages=task.code is not None)

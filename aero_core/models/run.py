@@ -61,6 +61,11 @@ class Step:
     started_at: datetime
     ended_at: datetime
 
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.ended_at - self.started_at).total_seconds()
+
 
 @frozen
 class Used:
@@ -88,11 +93,14 @@ class Generated:
 
 @frozen
 class Environment:
-    """Where a run ran: Python, operating system, host, executor, and the versions of installed distributions."""
+    """Where a run ran: Python, operating system, host, executor, and the versions of installed distributions.
 
-    python: str
-    platform: str
-    host: str
+    Of an attempt that did not live to tell, the executor is all that is known.
+    """
+
+    python: str = ""
+    platform: str = ""
+    host: str = ""
     executor: str = ""
     packages: Mapping[str, str] = attrs.field(factory=dict)
 
@@ -293,6 +301,7 @@ class FailedAttempt:
     retry_after: float | None = None
     cancelled: bool = False
     steps: tuple[Step, ...] = ()
+    metrics: Mapping[str, JSON] = attrs.field(factory=dict)
     environment: Environment | None = None
     log: str | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import pytest
@@ -306,6 +307,15 @@ class CommittingContract:
         assert (again.run.attempt, again.run.fencing) == (2, 2)
         assert again.run.attempt_id != claim.run.attempt_id
         assert world.commit(again, "one").run.error is None
+
+    @pytest.mark.parametrize("how", [{}, {"cancelled": True}, {"retry_after": 100.0}])
+    def test_a_failed_attempt_keeps_all_that_it_says(self, world: World, how: dict[str, Any]) -> None:
+        world.register(analysis("a"))
+        fields = {"steps": STEPS, "metrics": {"bytes": 7}, "environment": PLACE, "log": "a.log"}
+        run = world.fail(world.claim("a"), **fields, **how)
+        assert (run.steps, run.metrics, run.error) == (STEPS, {"bytes": 7}, FAILURE)
+        assert (run.environment, run.log) == (PLACE, "a.log")
+        assert world.catalog.run(run.id) == run
 
     def test_a_further_attempt_reads_what_is_latest_then(self, world: World) -> None:
         world.make_data("x", versions=1)

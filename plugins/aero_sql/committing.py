@@ -169,6 +169,7 @@ class Committing(Base):
                 values = {"state": state.value, "ended_at": now}
             values |= {"holder": None, "handle": None, "lease_until": None, "error": unstructure(failed.failure)}
             values |= {"log": failed.log, "steps": unstructure(failed.steps)}
+            values["metrics"] = dict(failed.metrics)
             values["environment_id"] = _environment(connection, failed.environment)
             connection.execute(_CHANGE, {"of_run": run.id, **values})
             if not again:

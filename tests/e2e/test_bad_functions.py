@@ -76,6 +76,15 @@ def test_the_others_ran(ran: tuple[Project, Done]) -> None:
         "memory",
         "timeout",
     }
+    for run in failed:
+        assert run["environment"]["executor"] == "local"
+        steps = [step["name"] for step in run["steps"]]
+        assert steps[:2] == ["pull", "function"]
+        assert all(step["started_at"] <= step["ended_at"] for step in run["steps"])
+        assert run["metrics"].keys() == {f"{step}_seconds" for step in steps}
+    slow = next(run for run in failed if run["flow"] == "slow")
+    assert slow["metrics"]["function_seconds"] >= 1
+    assert "environment executor local" in project.out("show", slow["id"])
     log = project.aero("logs", "raises").out
     assert "raise ValueError" in log
     assert 'File "' in log

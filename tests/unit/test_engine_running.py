@@ -15,7 +15,7 @@ from aero_core.config import LimitSettings
 from aero_core.engine import EventKind
 from aero_core.engine.tasks import retry_after
 from aero_core.errors import AeroError, CatalogError
-from aero_core.models import Failure, FlowState, PolicyEnum, Result, RunState, Schedule
+from aero_core.models import Environment, Failure, FlowState, PolicyEnum, Report, Result, RunState, Schedule
 from tests.unit.engines import World, in_thread, source, spec
 
 
@@ -255,10 +255,16 @@ def test_a_cancelled_run_is_stopped_soon(world: World) -> None:
         with in_thread(lambda: _until(lambda: world.hand.cancelled, stopped)):
             assert stopped.wait(2.0)
         assert world.hand.cancelled == [attempt.id]
+        assert attempt.report is not None
+        for step in ("pull", "pull", "function"):
+            attempt.report(Report(attempt.id, step))
         world.hand.answer(attempt, Result(failure=Failure("cancelled", "cancelled")))
         ended = world.wait_for(EventKind.ENDED).run
     assert ended is not None
     assert ended.state is RunState.CANCELLED
+    assert [step.name for step in ended.steps] == ["pull", "function"]
+    assert ended.metrics.keys() == {"pull_seconds", "function_seconds"}
+    assert ended.environment == Environment(executor="hand")
 
 
 def _until(holds: Callable[[], object], told: threading.Event) -> None:
