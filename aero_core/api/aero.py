@@ -14,6 +14,7 @@ from typing import TypeVar
 import attrs
 
 from aero_core import config as configuration
+from aero_core.api.details import DataDetails, RunDetails, details_of_data, details_of_run
 from aero_core.api.getting import write_version
 from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import (
@@ -331,6 +332,24 @@ class Aero(AbstractContextManager["Aero"]):
     def runs(self, flow_id: str | None = None, states: Collection[RunState] = ()) -> Iterator[Run]:
         """Runs, newest first."""
         return _all(lambda after: self.catalog.list_runs(after, flow_id=flow_id, states=states))
+
+    def run_details(self, ref: str) -> RunDetails:
+        """One run by id or unique prefix of its id, with the source, code and kwargs that it had.
+
+        Raises:
+            NotFound: There is none.
+        """
+        run = self.catalog.run(ref)
+        return details_of_run(run, self.catalog.revision(run.flow_id, run.revision), self.config)
+
+    def data_details(self, ref: str) -> DataDetails:
+        """One data, named as for `data`, with what is known of its source's members.
+
+        Raises:
+            NotFound: There is none.
+        """
+        data = self.data(ref)
+        return details_of_data(data, _all(lambda after: self.catalog.members(data.id, after)))
 
     def versions(self, ref: str, newest_first: bool = True) -> Iterator[Version]:
         """A data's versions by number, their locations as whole URLs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from aero_core import api
 from aero_core.cli.output import emit, format_option, short, took, versions_of, when
 from aero_core.cli.root import Settings
 from aero_core.models import (
+    JSON,
     Environment,
     FlowSpec,
     FlowState,
@@ -44,6 +45,7 @@ class Provenance:
     used: tuple[Used, ...]
     generated: tuple[Generated, ...]
     bundle_id: str | None
+    kwargs: Mapping[str, JSON]
     environment: Environment | None
     steps: tuple[Step, ...]
 
@@ -149,6 +151,7 @@ def _list_provenance(aero: api.Aero, limit: int | None, form: str) -> None:
                     used=run.used,
                     generated=run.generated,
                     bundle_id=spec.function.bundle_id if spec.function else None,
+                    kwargs=spec.kwargs_of(run.argument_set),
                     environment=run.environment,
                     steps=run.steps,
                 )

@@ -20,7 +20,6 @@ from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
 from aero_core.cli.waiting import waits_for
-from aero_core.config import CODE_STORE
 from aero_core.engine import log_name
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
@@ -29,10 +28,14 @@ from aero_core.models import (
     Flow,
     FlowState,
     InputState,
+    Member,
     Run,
     RunState,
     Version,
 )
+
+#: Members of a source that are shown; others are counted.
+SHOWN_MEMBERS = 5
 
 
 @click.command()
@@ -45,11 +48,11 @@ def show(settings: Settings, ref: str, kind: str | None, form: str) -> None:
     with settings.open() as aero:
         found = _find(aero, ref, kind)
         if isinstance(found, Data):
-            emit_each([found], form, lambda data: _data_lines(aero, data))
+            emit_each([aero.data_details(found.id)], form, lambda data: _data_lines(aero, data))
         elif isinstance(found, Flow):
             emit_each([found], form, _flow_lines)
         else:
-            emit_each([found], form, lambda run: _run_lines(aero, run))
+            emit_each([aero.run_details(found.id)], form, _run_lines)
 
 
 def _find(aero: api.Aero, ref: str, kind: str | None) -> Data | Flow | Run:
@@ -78,13 +81,18 @@ def _nothing(what: str, ref: str, names: Iterable[str], kind: str) -> NotFound:
     return NotFound(f"no {what} is {ref!r}: {hint}")
 
 
-def _data_lines(aero: api.Aero, data: Data) -> Iterator[tuple[str, str]]:
+def _data_lines(aero: api.Aero, data: api.DataDetails) -> Iterator[tuple[str, str]]:
     latest = aero.catalog.latest(data.id)
     yield "data", data.name
     yield "id", data.id
     yield "description", data.description or ""
     yield "tags", ", ".join(data.tags)
     yield "source", " ".join(data.source.urls) if data.source else ""
+    for member in data.members[:SHOWN_MEMBERS]:
+        name = f"{member.url}: " if len(data.members) > 1 else ""
+        yield "checked", name + _look_at(member)
+    if len(data.members) > SHOWN_MEMBERS:
+        yield "checked", f"and {len(data.members) - SHOWN_MEMBERS} more (in --format json)"
     yield "made by flow", aero.catalog.flow(data.flow_id).name if data.flow_id else ""
     yield "rule", data.rule.name + (f" ({pairs_of(data.rule.options)})" if data.rule.options else "")
     yield "store", data.store
@@ -97,6 +105,16 @@ def _data_lines(aero: api.Aero, data: Data) -> Iterator[tuple[str, str]]:
     yield "location", aero.config.location(latest.location, latest.store).url
     yield "run", short(latest.run_id)
     yield "get it", f"aero get {data.name} -o {data.name}{latest.suffix}"
+
+
+def _look_at(member: Member) -> str:
+    """What the last look at a member told, and by what."""
+    text = f"{when(member.checked_at)} UTC"
+    if member.decided_by:
+        text += f", decided by {member.decided_by}"
+    if member.validators:
+        text += f" ({pairs_of(member.validators)})"
+    return text + (f", gone since {when(member.gone_at)} UTC" if member.gone_at else "")
 
 
 def _flow_lines(flow: Flow) -> Iterator[tuple[str, str]]:
@@ -125,8 +143,7 @@ def _input(parameter: str, item: str, data: str, version: int | None) -> str:
     return f"{name} = {data}" + (f"@{version}" if version else "")
 
 
-def _run_lines(aero: api.Aero, run: Run) -> Iterator[tuple[str, str]]:
-    spec = aero.catalog.revision(run.flow_id, run.revision)
+def _run_lines(run: api.RunDetails) -> Iterator[tuple[str, str]]:
     yield "run", run.id
     yield "flow", f"{run.flow}, revision {run.revision}"
     yield "state", run.state.value
@@ -135,14 +152,14 @@ def _run_lines(aero: api.Aero, run: Run) -> Iterator[tuple[str, str]]:
     yield "attempts", str(run.attempt)
     yield "began", f"{when(run.started_at)} UTC" if run.started_at else ""
     yield "ended", f"{when(run.ended_at)} UTC" if run.ended_at else ""
-    yield "source", " ".join(spec.source.urls) if spec.source else ""
+    yield "source", " ".join(run.source)
     yield "used", "\n".join(f"{_input(u.parameter, u.item, u.data, u.number)}" for u in run.used)
     yield "generated", versions_of(run.generated)
-    if spec.function is not None:
-        yield "function", f"{spec.function.name} in {spec.function.entry}"
-        yield "digest", spec.function.digest
-        yield "bundle", aero.config.location(spec.function.location, CODE_STORE).url
-    yield "kwargs", "\n".join(pairs_of(s.kwargs) for s in spec.argument_sets if s.key == run.argument_set)
+    if run.function is not None:
+        yield "function", f"{run.function.name} in {run.function.entry}"
+        yield "digest", run.function.digest
+        yield "bundle", run.function.location
+    yield "kwargs", pairs_of(run.kwargs)
     yield "steps", "\n".join(f"{s.name} {took(s.seconds)}" for s in run.steps)
     yield "agent", run.agent or ""
     if run.environment:

@@ -153,6 +153,10 @@ class FlowSpec:
     tags: tuple[str, ...] = ()
     description: str | None = None
 
+    def kwargs_of(self, key: str) -> Mapping[str, JSON]:
+        """The kwargs of the argument set of this key; none where there is no such set."""
+        return next((arguments.kwargs for arguments in self.argument_sets if arguments.key == key), {})
+
     def content(self) -> dict[str, JSON]:
         """What makes a new revision when it differs: code, inputs, kwargs, outputs and source."""
         return {

@@ -360,7 +360,7 @@ def _record(ending: _Ending, run: Run, made: tuple[Version, ...]) -> None:
         "steps": unstructure(run.steps),
         "environment": unstructure(run.environment),
         "function": None if function is None else unstructure(function),
-        "kwargs": next((dict(s.kwargs) for s in ending.flow.spec.argument_sets if s.key == run.argument_set), {}),
+        "kwargs": dict(ending.flow.spec.kwargs_of(run.argument_set)),
         "used": [{"entity": iri(u.data_id, u.number), **unstructure(u)} for u in run.used],
         "generated": [
             {

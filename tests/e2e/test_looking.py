@@ -14,6 +14,7 @@ import pytest
 
 from aero_core import api
 from aero_core.errors import StoreError
+from aero_core.testing.servers import WebServer
 from tests.e2e.conftest import fill
 from tests.e2e.program import Project
 
@@ -42,7 +43,7 @@ KINDS = {
     "data": {"id", "name", "latest", "store", "source", "description", "tags", "rule", "flow_id"},
     "flow": {"id", "spec", "revision", "state", "anchor", "next_tick"},
     "run": {"id", "flow", "flow_id", "state", "cause", "used", "generated", "steps", "error"},
-    "prov": {"activity", "flow", "agent", "used", "generated", "bundle_id", "environment"},
+    "prov": {"activity", "flow", "agent", "used", "generated", "bundle_id", "kwargs", "environment"},
     "function": {"flow", "function"},
 }
 
@@ -79,11 +80,13 @@ def test_lists_for_people(ran: Project) -> None:
 
 def test_show_answers_to_names_and_unique_prefixes(ran: Project, runs: list[Any]) -> None:
     data = {item["name"]: item for item in ran.json("list", "data")}
-    assert ran.json("show", "lines") == [data["lines"]]
-    assert ran.json("show", data["notes"]["id"][:8]) == [data["notes"]]
+    assert ran.json("show", "lines") == [{**data["lines"], "members": []}]
+    (notes,) = ran.json("show", data["notes"]["id"][:8])
+    assert notes.items() >= data["notes"].items()
     (flow,) = ran.json("show", "lines", "--kind", "flow")
     assert flow["spec"]["name"] == "lines"
-    assert ran.json("show", runs[0]["id"][:8]) == [runs[0]]
+    (run,) = ran.json("show", runs[0]["id"][:8])
+    assert run.items() >= runs[0].items()
     out = ran.out("show", "lines")
     assert "made by flow lines" in out
     assert "latest @2, 2 B, text/plain" in out
@@ -222,6 +225,47 @@ def test_a_version_comes_from_where_its_run_fetched_it(project: Project) -> None
         assert f"source {url}\n" in project.out("show", node["run_id"])
         assert [p["source"] for p in project.json("list", "prov") if p["activity"] == node["run_id"]] == [[url]]
         assert f"{url} x@{number}" in project.out("list", "prov")
+
+
+def test_a_run_tells_programs_what_its_revision_was(project: Project) -> None:
+    for step in (1, 2):
+        project.write(
+            "flows.py",
+            f"""\
+            from pathlib import Path
+            from aero_core import AeroOutput, analysis
+
+            @analysis(kwargs={{"step": {step}}})
+            def x(step):
+                Path("x.txt").write_text(str(step))
+                return AeroOutput("x", "x.txt")
+        """,
+        )
+        project.aero("run", "flows.py", "--now")
+    records = {record["activity"]: record for record in project.json("list", "prov")}
+    versions = reversed(project.json("versions", "x"))
+    for step, version in enumerate(versions, start=1):
+        (run,) = project.json("show", version["run_id"])
+        assert (run["revision"], run["kwargs"], run["source"]) == (step, {"step": step}, [])
+        assert run["function"]["digest"].startswith("sha256:")
+        out = project.out("show", version["run_id"])
+        for shown in (f"kwargs step={step}", f"digest {run['function']['digest']}"):
+            assert shown in out
+        assert f"bundle {run['function']['location']}\n" in out
+        record = records[version["run_id"]]
+        assert (record["kwargs"], record["bundle_id"]) == ({"step": step}, run["function"]["bundle_id"])
+
+
+def test_a_data_tells_how_its_source_was_last_looked_at(project: Project, web: WebServer) -> None:
+    url = web.publish("x.csv", b"one\n", etag='"v1"')
+    project.write("flows.py", f'from aero_core import ingest\nx = ingest("x", url="{url}")\n')
+    for _ in range(2):
+        project.aero("run", "flows.py", "--now")
+    (data,) = project.json("show", "x")
+    (member,) = data["members"]
+    assert (member["decided_by"], member["validators"]["etag"]) == ("etag", '"v1"')
+    checked = member["checked_at"][:19].replace("T", " ")
+    assert f"checked {checked} UTC, decided by etag (etag='\"v1\"'" in project.out("show", "x")
 
 
 def test_verify_of_sound_bytes(ran: Project) -> None:
