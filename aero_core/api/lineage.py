@@ -16,7 +16,8 @@ class LineageNode:
 
     Attributes:
         source: URLs that the run ingested from, which may not be those of today; none for a version with inputs.
-        repeated: Shown in full elsewhere in the tree, or deeper than asked for.
+        repeated: Its inputs are shown elsewhere in the tree.
+        cut: Its inputs are deeper than asked for.
     """
 
     data: str
@@ -28,6 +29,7 @@ class LineageNode:
     source: tuple[str, ...] = ()
     inputs: tuple[LineageNode, ...] = ()
     repeated: bool = False
+    cut: bool = False
 
 
 def trace(
@@ -55,10 +57,14 @@ def _node(
 ) -> LineageNode:
     run: Run | None = None if version.run_id is None else catalog.run(version.run_id)
     key = (data.id, version.number)
-    repeated = (key in seen and run is not None and bool(run.used)) or depth <= 0
-    seen.add(key)
+    has_inputs = run is not None and bool(run.used)
+    repeated = has_inputs and key in seen
+    cut = has_inputs and not repeated and depth <= 0
+    if not cut:
+        # What was cut off here may be within reach elsewhere.
+        seen.add(key)
     inputs: list[LineageNode] = []
-    for used in run.used if run and not repeated else ():
+    for used in run.used if run and not (repeated or cut) else ():
         below = catalog.version(used.data_id, used.number)
         inputs.append(_node(catalog, located, catalog.data(used.data_id), below, depth - 1, seen))
     return LineageNode(
@@ -71,6 +77,7 @@ def _node(
         source=_source(catalog, data, run),
         inputs=tuple(inputs),
         repeated=repeated,
+        cut=cut,
     )
 
 

@@ -343,7 +343,7 @@ def lineage(settings: Settings, ref: str, depth: int, form: str) -> None:
 def _tree(node: api.LineageNode, lead: str = "", branch: str = "") -> Iterator[str]:
     made = f"  by {node.flow}, run {short(node.run_id)}" if node.flow else ""
     source = f"  from {' '.join(node.source)}" if node.source else ""
-    again = "  (see above)" if node.repeated else ""
+    again = "  (see above)" if node.repeated else "  (more: --depth)" if node.cut else ""
     yield f"{lead}{branch}{node.data}@{node.number}{made}{source}{again}"
     below = lead + {"": "", "├── ": "│   ", "└── ": "    "}[branch]
     for place, child in enumerate(node.inputs):

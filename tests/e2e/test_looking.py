@@ -204,6 +204,49 @@ def test_lineage_is_a_tree(ran: Project) -> None:
     assert [(below["data"], below["number"]) for below in node["inputs"]] == [("notes", 2)]
 
 
+def test_lineage_says_where_it_is_cut_off(project: Project) -> None:
+    project.write(
+        "flows.py",
+        """\
+        from pathlib import Path
+        from aero_core import AeroOutput, analysis
+
+        @analysis()
+        def a():
+            Path("x").write_text("x")
+            return AeroOutput("x", "x")
+
+        @analysis(inputs=[a])
+        def b(a):
+            return AeroOutput("x", a)
+
+        @analysis(inputs=[b])
+        def c(b):
+            return AeroOutput("x", b)
+
+        @analysis(inputs=[a, b, c], policy="ALL")
+        def d(a, b, c):
+            return AeroOutput("x", a)
+    """,
+    )
+    project.aero("run", "flows.py", "--now")
+    shown = {
+        "1": [("a@1", ""), ("b@1", "(more: --depth)"), ("c@1", "(more: --depth)")],
+        "2": [("a@1", ""), ("b@1", ""), ("a@1", ""), ("c@1", ""), ("b@1", "(see above)")],
+    }
+    for depth, expected in shown.items():
+        first, *lines = project.aero("lineage", "d", "--depth", depth).out.splitlines()
+        assert first.startswith("d@1  by d, run ")
+        parts = [line.lstrip("│ ├└─").split("  ") for line in lines]
+        assert [(part[0], "".join(part[2:])) for part in parts] == expected
+    (node,) = project.json("lineage", "d", "--depth", "1")
+    assert [(below["repeated"], below["cut"]) for below in node["inputs"]] == [
+        (False, False),
+        (False, True),
+        (False, True),
+    ]
+
+
 def test_a_version_comes_from_where_its_run_fetched_it(project: Project) -> None:
     project.write("a.csv", "one\n")
     project.write("b.csv", "two\n")
