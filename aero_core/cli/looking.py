@@ -29,6 +29,7 @@ from aero_core.models import (
     FlowState,
     InputState,
     Member,
+    Rule,
     Run,
     RunState,
     Version,
@@ -94,7 +95,7 @@ def _data_lines(aero: api.Aero, data: api.DataDetails) -> Iterator[tuple[str, st
     if len(data.members) > SHOWN_MEMBERS:
         yield "checked", f"and {len(data.members) - SHOWN_MEMBERS} more (in --format json)"
     yield "made by flow", aero.catalog.flow(data.flow_id).name if data.flow_id else ""
-    yield "rule", data.rule.name + (f" ({pairs_of(data.rule.options)})" if data.rule.options else "")
+    yield "rule", _rule(data.rule)
     yield "store", data.store
     if latest is None:
         yield "latest", "none yet"
@@ -122,6 +123,7 @@ def _flow_lines(flow: Flow) -> Iterator[tuple[str, str]]:
     yield "flow", flow.name
     yield "id", flow.id
     yield "description", spec.description or ""
+    yield "tags", ", ".join(spec.tags)
     yield "state", flow.state.value
     yield "revision", str(flow.revision)
     yield "file", spec.origin
@@ -129,6 +131,8 @@ def _flow_lines(flow: Flow) -> Iterator[tuple[str, str]]:
     yield "schedule", str(spec.schedule or "")
     yield "next", f"{when(flow.next_tick)} UTC" if flow.next_tick and flow.state is FlowState.ACTIVE else ""
     yield "source", " ".join(spec.source.urls) if spec.source else ""
+    yield "limit", size_of(spec.source.limit) if spec.source else ""
+    yield "rule", _rule(spec.rule) if spec.rule != Rule() else ""
     yield "inputs", "\n".join(_input(i.parameter, i.item, i.data, i.version) for i in spec.inputs)
     yield "outputs", ", ".join(output.data for output in spec.outputs)
     yield "function", f"{spec.function.name} in {spec.function.entry}" if spec.function else ""
@@ -136,6 +140,15 @@ def _flow_lines(flow: Flow) -> Iterator[tuple[str, str]]:
     yield "kwargs", "\n".join(pairs_of(s.kwargs) for s in spec.argument_sets if s.kwargs)
     yield "store", spec.store
     yield "executor", spec.executor + (f" at {spec.endpoint}" if spec.endpoint else "")
+    yield "retries", str(spec.retries or "")
+    yield "timeout", f"{spec.timeout:g} s" if spec.timeout is not None else ""
+    yield "memory", size_of(spec.memory)
+    yield "rerun", "" if spec.rerun else "not by a new revision"
+    yield "readonly inputs", "yes" if spec.readonly_inputs else ""
+
+
+def _rule(rule: Rule) -> str:
+    return rule.name + (f" ({pairs_of(rule.options)})" if rule.options else "")
 
 
 def _input(parameter: str, item: str, data: str, version: int | None) -> str:

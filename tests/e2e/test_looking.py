@@ -204,6 +204,42 @@ def test_lineage_is_a_tree(ran: Project) -> None:
     assert [(below["data"], below["number"]) for below in node["inputs"]] == [("notes", 2)]
 
 
+def test_show_tells_every_setting_of_a_flow(project: Project) -> None:
+    project.write("notes.txt", "one\n")
+    project.write(
+        "flows.py",
+        """\
+        from pathlib import Path
+        from aero_core import AeroOutput, analysis, ingest
+
+        notes = ingest("notes", url=Path(__file__).with_name("notes.txt"), limit="2MB", rule="text")
+
+        @analysis(inputs=[notes], retries=2, timeout="90s", memory="1GB", rerun=False, readonly_inputs=True,
+                  tags=["a", "b"])
+        def x(notes):
+            return AeroOutput("x", notes)
+
+        @analysis(inputs=[notes])
+        def plain(notes):
+            return AeroOutput("x", notes)
+    """,
+    )
+    project.aero("apply", "flows.py")
+    out = project.out("show", "notes", "--kind", "flow").splitlines()
+    assert {"limit 2.0 MB", "rule text"} <= set(out)
+    settings = {
+        "tags a, b",
+        "retries 2",
+        "timeout 90 s",
+        "memory 1.0 GB",
+        "rerun not by a new revision",
+        "readonly inputs yes",
+    }
+    assert settings <= set(project.out("show", "x", "--kind", "flow").splitlines())
+    plain = {line.split()[0] for line in project.out("show", "plain", "--kind", "flow").splitlines()}
+    assert not plain & {"tags", "retries", "timeout", "memory", "rerun", "readonly", "limit", "rule"}
+
+
 def test_lineage_says_where_it_is_cut_off(project: Project) -> None:
     project.write(
         "flows.py",
