@@ -29,6 +29,9 @@ CATALOG_FILE = "catalog.sqlite"
 DATA_STORE = "local"
 CODE_STORE = "code"
 DATA_STORE_FOLDER = "store"
+#: What the state folder holds beside the catalog.
+FOLDERS = (DATA_STORE_FOLDER, "code", "logs", "engines", "scratch")
+IGNORE_ALL = "*\n"
 _PLUGIN_KEYS = ("disabled", "modules", "prefer")
 
 
@@ -113,12 +116,14 @@ class Config:
         state: The state folder.
         file: The project's configuration file, if there is one.
         project: The project's name; part of a flow's key in a shared catalog.
+        named: Whether the state folder was named for this call, by a flag or the environment.
     """
 
     root: Path
     state: Path
     file: Path | None = None
     project: str = ""
+    named: bool = False
     profile_name: str = "default"
     profile: Profile = attrs.field(factory=Profile)
     stores: Mapping[str, Store] = attrs.field(factory=dict)
@@ -208,9 +213,9 @@ def load(
     file = root / CONFIG_FILE
     values = _merge(_read_user_file(), _read(file))
     parsed = structure_strict(values, _File, str(file), ConfigError)
-    if given is None:
-        given = root / (parsed.state or STATE_FOLDER)
-    return _build(parsed, root, given.absolute(), file if file.is_file() else None, profile)
+    folder = given or root / (parsed.state or STATE_FOLDER)
+    config = _build(parsed, root, folder.absolute(), file if file.is_file() else None, profile)
+    return attrs.evolve(config, named=given is not None)
 
 
 def _find_root(folder: Path, with_state: bool) -> Path | None:
@@ -335,11 +340,24 @@ def _exists(path: Path) -> bool:
     return os.access(path, os.F_OK) or (os.access(folder, os.F_OK) and not os.access(folder, os.X_OK))
 
 
-def make_state(config: Config) -> None:
-    """Make the state folder: mode 0700, with a `.gitignore` of `*`.
+def check_named(config: Config) -> None:
+    """Refuse a state folder that was named for a look, and is none: it is mistyped, and nothing is made there.
 
     Raises:
-        StateError: It cannot be made or written, or its catalog has been lost.
+        NotFound: There is no catalog in it.
+    """
+    # The state folder of a catalog elsewhere holds nothing that has to be there.
+    if config.named and not config.profile.catalog and not has_state(config):
+        inner = config.state / STATE_FOLDER
+        hint = f"did you mean {inner}?" if _exists(inner / CATALOG_FILE) else "name the one that `aero run` made"
+        raise NotFound(f"no state folder at {config.state}: {hint}")
+
+
+def make_state(config: Config) -> None:
+    """Make the state folder, and the folders in it: mode 0700, with a `.gitignore` of `*`.
+
+    Raises:
+        StateError: It cannot be made or written, is a folder of something else, or its catalog has been lost.
     """
     folder = config.state
     catalog, store = folder / CATALOG_FILE, folder / DATA_STORE_FOLDER
@@ -353,12 +371,19 @@ def make_state(config: Config) -> None:
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-            folder.chmod(0o700)
         ignore = folder / ".gitignore"
+        if not catalog.exists():
+            _begin_state(folder, ignore)
         if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
+            ignore.write_text(IGNORE_ALL, encoding="utf-8")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
+        missing = [folder / name for name in FOLDERS if not (folder / name).is_dir()]
+        for inner in missing:
+            inner.mkdir(mode=0o700, exist_ok=True)
+        if missing:
+            # What is stored in them must be found after a power cut.
+            _sync(folder)
     except OSError as error:
         raise StateError(
             f"the state folder {folder} cannot be written ({error.strerror}): make it writable, "
@@ -369,4 +394,30 @@ def make_state(config: Config) -> None:
         raise StateError(
             f"the catalog {catalog} is empty, though {store} holds versions: restore it from a backup, "
             "or move the state folder away to begin anew"
+        )
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _begin_state(folder: Path, ignore: Path) -> None:
+    """Take a folder without a catalog: an empty one becomes private, one that was taken before stays as it is."""
+    if not any(folder.iterdir()):
+        try:
+            folder.chmod(0o700)
+        except PermissionError:
+            # Another user's, as in a folder shared by a group: nobody but its owner can close it.
+            if folder.stat().st_mode & 0o077:
+                raise StateError(
+                    f"the folder {folder} is open to other users and not yours to close: name another one with --state"
+                ) from None
+    # Empty while another process writes it.
+    elif not ignore.is_file() or ignore.read_text(encoding="utf-8", errors="replace") not in ("", IGNORE_ALL):
+        raise StateError(
+            f"the folder {folder} holds other things than AERO's state: name a new or empty folder with --state"
         )

@@ -126,7 +126,16 @@ class Aero(AbstractContextManager["Aero"]):
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog. A new one, and its state folder, are made when they are first used."""
+        """The catalog. A new one, and its state folder, are made when they are first used.
+
+        Raises:
+            NotFound: The state folder was named, and is none: only registering makes a new one there.
+        """
+        if self._catalog is None:
+            configuration.check_named(self.config)
+        return self._made_catalog()
+
+    def _made_catalog(self) -> Catalog:
         if self._catalog is None:
             self._catalog = self._open_catalog()
         return self._catalog
@@ -158,7 +167,7 @@ class Aero(AbstractContextManager["Aero"]):
         if self._catalog is None:
             # What cannot be is refused before a state folder is made.
             self.plan(*loaded, prune=prune, adopt=adopt)
-        catalog = self.catalog  # before code is stored beside it
+        catalog = self._made_catalog()  # before code is stored beside it
         return self._register(catalog, *specs_of(self.config, self.plugins, loaded), prune=prune, adopt=adopt)
 
     def plan(
@@ -183,7 +192,7 @@ class Aero(AbstractContextManager["Aero"]):
             origin: Part of the flows' key; flows of one origin replace each other by name.
         """
         profile = self.config.profile
-        catalog = self.catalog  # before code is stored beside it
+        catalog = self._made_catalog()  # before code is stored beside it
         made = specs(
             declarations,
             pack_with(self.config, self.plugins),

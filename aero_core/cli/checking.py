@@ -143,10 +143,11 @@ def _plugins(found: Plugins, config: Config | None) -> Iterator[Diagnosis]:
 
 
 def _state(config: Config, found: Plugins) -> Iterator[Diagnosis]:
-    if not config.state.exists():
-        yield Diagnosis("state", True, f"{config.state} is made at the first run")
-        return
     try:
+        configuration.check_named(config)
+        if not configuration.has_state(config):
+            yield Diagnosis("state", True, f"{config.state} is made at the first run")
+            return
         configuration.make_state(config)
         free = shutil.disk_usage(config.state).free
         yield Diagnosis("state", True, f"{config.state}, {size_of(free)} free")

@@ -71,12 +71,7 @@ class Settings:
         if flow_file is not None:
             # Before a state folder is made beside a file that is not there.
             existing_file(Path(flow_file), flow_file)
-        aero = api.open(flow_file, self.profile, self.state)
-        given = self.state or os.environ.get("AERO_STATE")
-        if flow_file is None and given and not aero.config.profile.catalog and not aero.config.state.exists():
-            aero.close()
-            raise NotFound(f"there is no state folder {given}: name the one that `aero run` made")
-        return aero
+        return api.open(flow_file, self.profile, self.state)
 
 
 class _ReaderGone(Exception):

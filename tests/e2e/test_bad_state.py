@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 
+from aero_core import api
+from aero_core.errors import NotFound
 from tests.e2e.conftest import fill
 from tests.e2e.program import AERO, Done, Project, at_once, one_line, refused
 
@@ -219,3 +222,55 @@ def test_disabled_plugins_are_read_first(counting: Project) -> None:
     assert "no plugin serves" in said
     assert "disabled: " in said
     assert counting.tree() == before
+
+
+def test_a_mistyped_state_folder_is_not_made(counting: Project, tmp_path: Path) -> None:
+    counting.aero("run", "flows.py")
+    before = counting.tree()
+    project, state = counting.folder, counting.folder / ".aero"
+    for words in (("list", "data"), ("why", "lines"), ("get", "lines", "-o", "-"), ("pause", "lines"), ("up",)):
+        said = counting.refuses("--state", project, *words, code=3)
+        assert said == f"no state folder at {project}: did you mean {state}?"
+        said = counting.refuses(*words, code=3, env={"AERO_STATE": str(tmp_path / "typo")})
+        assert said == f"no state folder at {tmp_path / 'typo'}: name the one that `aero run` made"
+    assert "no state folder at" in counting.out("--state", project, "doctor", code=4)
+    with api.open(state=project) as aero, pytest.raises(NotFound, match="did you mean"):
+        aero.data("lines")
+    assert counting.tree() == before
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_folder_of_other_things_becomes_no_state_folder(counting: Project, tmp_path: Path) -> None:
+    (counting.folder / ".gitignore").write_text("build\n")
+    before = counting.tree()
+    for words in (("apply", "flows.py"), ("run", "flows.py"), ("up", "flows.py")):
+        said = counting.refuses("--state", ".", *words, code=4)
+        assert said == (
+            f"the folder {counting.folder} holds other things than AERO's state: "
+            "name a new or empty folder with --state"
+        )
+    assert counting.tree() == before
+    counting.aero("--state", tmp_path / "new", "run", "flows.py")
+    assert "lines" in counting.out("--state", tmp_path / "new", "list", "data")
+
+
+def test_a_catalog_elsewhere_needs_no_state_folder_yet(counting: Project, tmp_path: Path) -> None:
+    counting.write("aero.toml", f'[profiles.default]\ncatalog = "sqlite:///{tmp_path}/shared.sqlite"\n')
+    counting.aero("apply", "flows.py")
+    assert "lines" in counting.out("--state", tmp_path / "fresh", "list", "data")
+    assert (tmp_path / "fresh" / ".gitignore").read_text() == "*\n"
+    assert "lines" in counting.out("--state", tmp_path / "fresh", "list", "data")
+
+
+def test_a_state_folder_that_was_there_becomes_private(counting: Project) -> None:
+    state = counting.folder / ".aero"
+    state.mkdir(mode=0o755)
+    state.chmod(0o755)
+    counting.aero("run", "flows.py")
+    for folder in (state, *(path for path in state.iterdir() if path.is_dir())):
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+    # Afterwards it is the owner's to open.
+    state.chmod(0o750)
+    counting.aero("run", "flows.py")
+    assert state.stat().st_mode & 0o777 == 0o750
+    assert (state / "store").stat().st_mode & 0o777 == 0o700

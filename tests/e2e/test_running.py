@@ -241,7 +241,7 @@ def test_commands_find_the_project_from_below_or_say_how(counting: Project, tmp_
     assert "project ok none here: `aero init` makes one" in away.out("doctor")
     assert "local aero-core" in away.out("plugins", "list")
     said = away.refuses("--state", "nowhere", "list", "data", code=3)
-    assert said == "there is no state folder nowhere: name the one that `aero run` made"
+    assert said == f"no state folder at {away.folder / 'nowhere'}: name the one that `aero run` made"
     assert list(away.folder.iterdir()) == []
 
 
