@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,27 @@ def load(
     folder = given or root / (parsed.state or STATE_FOLDER)
     config = _build(parsed, root, folder.absolute(), file if file.is_file() else None, profile)
     return attrs.evolve(config, named=given is not None)
+
+
+def check_together(config: Config, files: Iterable[Path]) -> None:
+    """Refuse flow files of another project than the one at hand: its state would take their flows.
+
+    Args:
+        config: Of the project at hand.
+        files: Flow files.
+
+    Raises:
+        ConfigError: One has an `aero.toml`, or state, of its own.
+    """
+    for file in files:
+        folder = file.absolute().parent
+        own = _find_root(folder, with_state=False)
+        if own is None and not config.named and _exists(folder / STATE_FOLDER / CATALOG_FILE):
+            own = folder
+        if own is not None and own.resolve() != config.root.resolve():
+            raise ConfigError(
+                f"{file} is of the project in {own}, and not of the one in {config.root}: call aero for each project"
+            )
 
 
 def _find_root(folder: Path, with_state: bool) -> Path | None:

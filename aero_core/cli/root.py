@@ -62,16 +62,20 @@ class Settings:
     profile: str | None = None
     verbose: int = 0
 
-    def open(self, flow_file: str | None = None) -> api.Aero:
-        """The project that the flags, or the flow file, or the working folder lead to."""
+    def open(self, *files: str) -> api.Aero:
+        """The project that the flags, or the flow files, or the working folder lead to."""
         # Help and completion need no engine: what runs flows is imported by who opens a project.
         from aero_core import api
+        from aero_core import config as configuration
         from aero_core.flowfile import existing_file
 
-        if flow_file is not None:
+        if files:
             # Before a state folder is made beside a file that is not there.
-            existing_file(Path(flow_file), flow_file)
-        return api.open(flow_file, self.profile, self.state)
+            existing_file(Path(files[0]), files[0])
+        if len(files) > 1:
+            config = configuration.load(Path(files[0]), self.state, self.profile)
+            configuration.check_together(config, map(Path, files[1:]))
+        return api.open(files[0] if files else None, self.profile, self.state)
 
 
 class _ReaderGone(Exception):

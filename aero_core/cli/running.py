@@ -85,7 +85,7 @@ def init(folder: Path) -> None:
 @click.pass_obj
 def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, prune: bool, adopt: str | None, form: str) -> None:
     """Register the flows of one or more files: new, changed, unchanged, gone."""
-    with settings.open(files[0]) as aero:
+    with settings.open(*files) as aero:
         changes = (aero.plan if dry_run else aero.apply)(*files, prune=prune, adopt=adopt)
         _warn_of_plugins(aero, settings)
     emit(changes, form, ("change", "flow", "what"), lambda change: _told(change, dry_run), "nothing to do")
@@ -104,7 +104,7 @@ def run(settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: 
     Exits with 1 if a run failed, or waits to be tried again.
     """
     quiet = form != "table"
-    with settings.open(files[0]) as aero:
+    with settings.open(*files) as aero:
         loaded = [load_flow_file(Path(file)) for file in files]
         only = _names(aero, loaded, only)
         changes = aero.apply(*loaded, prune=prune)
@@ -141,7 +141,7 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
 
 
 def _stay(settings: Settings, files: Sequence[str], prune: bool) -> None:
-    with settings.open(files[0] if files else None) as aero:
+    with settings.open(*files) as aero:
         if files:
             _print_changes(aero.apply(*files, prune=prune))
         _warn_of_plugins(aero, settings)

@@ -252,3 +252,23 @@ def python() -> Path:
 def shape(data: dict[str, object]) -> dict[str, object]:
     own = {"id", "flow_id", "created_at", "source"}
     return {key: value for key, value in data.items() if key not in own}
+
+
+def test_two_projects_in_one_command(project: Project) -> None:
+    for name in ("a", "b"):
+        project.write(f"{name}/flows.py", f'from aero_core import ingest\ningest("{name}", url="file:///{name}")\n')
+    project.write("a/aero.toml", "")
+    project.write("b/aero.toml", "")
+    before = project.tree()
+    for words in (("apply",), ("apply", "--dry-run"), ("run",), ("up",)):
+        said = project.refuses(*words, "a/flows.py", "b/flows.py")
+        assert said == (
+            f"b/flows.py is of the project in {project.folder / 'b'}, and not of the one in {project.folder / 'a'}: "
+            "call aero for each project"
+        )
+    assert project.tree() == before
+    (project.folder / "b" / "aero.toml").unlink()
+    project.aero("apply", "b/flows.py")
+    assert "is of the project in" in project.refuses("apply", "a/flows.py", "b/flows.py")
+    (project.folder / "a" / "aero.toml").rename(project.folder / "aero.toml")
+    project.aero("apply", "a/flows.py", "b/flows.py")
