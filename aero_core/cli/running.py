@@ -25,8 +25,7 @@ from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
 
 FIRST_CONFIG = """\
 # AERO's settings for this folder and those below it: docs/reference/configuration.
-project = {project}
-
+{project}
 [limits]
 runs = 2
 """
@@ -58,8 +57,12 @@ _prune = click.option("--prune", is_flag=True, help="Disable flows that the file
 @click.argument("folder", default=".", type=click.Path(path_type=Path, file_okay=False))
 def init(folder: Path) -> None:
     """Write an aero.toml and a first flow file that runs as written into FOLDER; nothing is overwritten."""
+    project = f"project = {json.dumps(folder.resolve().name or 'project')}\n"
+    if (folder / configuration.STATE_FOLDER / configuration.CATALOG_FILE).exists():
+        # Flows that are registered there have a project without a name, and would become another's.
+        project = ""
     wanted = {
-        "aero.toml": FIRST_CONFIG.format(project=json.dumps(folder.resolve().name or "project")),
+        "aero.toml": FIRST_CONFIG.format(project=project),
         "flows.py": FIRST_FLOWS,
         "notes.txt": "The first line.\nThe second line.\n",
     }

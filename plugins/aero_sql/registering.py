@@ -192,7 +192,14 @@ class _Registrar:
             "flow_id": flow_id,
         }
         there = self._connection.execute(
-            sa.select(t.data.c.id, t.data.c.flow_id, t.flow.c.name.label("maker"), t.flow.c.origin, t.flow.c.state)
+            sa.select(
+                t.data.c.id,
+                t.data.c.flow_id,
+                t.flow.c.name.label("maker"),
+                t.flow.c.origin,
+                t.flow.c.project,
+                t.flow.c.state,
+            )
             .select_from(t.data.outerjoin(t.flow, t.flow.c.id == t.data.c.flow_id))
             .where(t.data.c.namespace == spec.namespace, t.data.c.name == output.data)
         ).one_or_none()
@@ -205,9 +212,12 @@ class _Registrar:
             hint = "rename one of them, or drop the other with --prune"
             if there.maker == spec.name:
                 hint = f"rename one of them, or move it here with --adopt {there.origin}"
+            of = there.origin
+            if there.project != self._registration.project:
+                of = f"{of}, of project {there.project!r},"
+                hint = f"if they are the same, set project = {json.dumps(there.project)} in aero.toml; else rename one"
             raise RegistrationError(
-                f"flow {spec.name!r}: data {output.data!r} is made by flow {there.maker!r} of {there.origin} "
-                f"already: {hint}"
+                f"flow {spec.name!r}: data {output.data!r} is made by flow {there.maker!r} of {of} already: {hint}"
             )
         self._connection.execute(sa.update(t.data).where(t.data.c.id == there.id).values(values))
         return attrs.evolve(output, data_id=there.id)

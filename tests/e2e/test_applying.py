@@ -272,3 +272,22 @@ def test_two_projects_in_one_command(project: Project) -> None:
     assert "is of the project in" in project.refuses("apply", "a/flows.py", "b/flows.py")
     (project.folder / "a" / "aero.toml").rename(project.folder / "aero.toml")
     project.aero("apply", "a/flows.py", "b/flows.py")
+
+
+def test_settings_for_a_folder_that_has_state(project: Project) -> None:
+    project.write("mine.py", 'from aero_core import ingest\ningest("mine", url="file:///mine")\n')
+    project.aero("apply", "mine.py")
+    project.aero("init")
+    assert project.out("apply", "mine.py", "flows.py").splitlines()[1] == "unchanged mine"
+
+
+def test_a_project_that_got_another_name(project: Project) -> None:
+    project.write("mine.py", 'from aero_core import ingest\ningest("mine", url="file:///mine")\n')
+    project.write("aero.toml", 'project = "old"\n')
+    project.aero("apply", "mine.py")
+    project.write("aero.toml", 'project = "new"\n')
+    said = project.refuses("apply", "mine.py", "--adopt", "mine.py")
+    assert said == (
+        "flow 'mine': data 'mine' is made by flow 'mine' of mine.py, of project 'old', already: "
+        'if they are the same, set project = "old" in aero.toml; else rename one'
+    )
