@@ -418,6 +418,18 @@ def make_state(config: Config) -> None:
         )
 
 
+def check_writable(config: Config) -> None:
+    """Refuse a state folder in which no engine could work.
+
+    Raises:
+        StateError: It may not write what runs need there.
+    """
+    for name in ("logs", "engines", "scratch"):
+        folder = config.state / name
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise StateError(f"the folder {folder} cannot be written by user {os.geteuid()}: make it writable")
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

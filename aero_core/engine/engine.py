@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from aero_core.catalog import Catalog
-from aero_core.config import Config
+from aero_core.config import Config, check_writable
 from aero_core.converter import unstructure
 from aero_core.engine.attempts import Finished, Heard, Live
 from aero_core.engine.events import Event, EventKind
@@ -71,6 +71,7 @@ class Engine:
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         """Args: `only`, ids of the flows to drive, None for all; `on_event`, called from the engine's threads."""
+        check_writable(config)
         identity = plugins.whoami()
         self._catalog, self._plugins, self._config = catalog, plugins, config
         self._only = self._mine = only

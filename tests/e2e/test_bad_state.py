@@ -274,3 +274,15 @@ def test_a_state_folder_that_was_there_becomes_private(counting: Project) -> Non
     counting.aero("run", "flows.py")
     assert state.stat().st_mode & 0o777 == 0o750
     assert (state / "store").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["logs", "engines", "scratch"])
+def test_a_folder_of_the_engine_that_is_read_only(counting: Project, name: str) -> None:
+    counting.aero("apply", "flows.py")
+    folder = counting.folder / ".aero" / name
+    folder.chmod(0o500)
+    for words in (["run", "flows.py"], ["up"]):
+        done = counting.call([str(AERO), *words], before=without_override)
+        assert refused(done, 4) == f"the folder {folder} cannot be written by user {os.geteuid()}: make it writable"
+    folder.chmod(0o700)
+    counting.aero("run", "flows.py")
