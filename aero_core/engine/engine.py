@@ -332,6 +332,8 @@ class Engine:
         except CatalogError as error:
             if not error.retryable:
                 raise
+            # The result is in memory, and what it left here may be the very thing that fills the disk.
+            shutil.rmtree(live.scratch, ignore_errors=True)
             self._warn(f"{error}; the end of run {done.run_id} is recorded later", live.claim.run)
             self._unsettled.append((time.monotonic() + RECOVER, attrs.evolve(done, again=True)))
             return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -286,3 +288,37 @@ def test_a_folder_of_the_engine_that_is_read_only(counting: Project, name: str) 
         assert refused(done, 4) == f"the folder {folder} cannot be written by user {os.geteuid()}: make it writable"
     folder.chmod(0o700)
     counting.aero("run", "flows.py")
+
+
+FILLING = """\
+    from pathlib import Path
+
+    from aero_core import analysis, ingest
+
+    notes = ingest("notes", url=Path(__file__).with_name("notes.txt"))
+
+
+    @analysis(inputs=[notes])
+    def much(notes):
+        with open("much.txt", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+"""
+SMALL_DISK = "mkdir -p disk && mount -t tmpfs -o size=3m tmpfs disk && cp flows.py notes.txt disk && cd disk"
+
+
+@pytest.fixture
+def on_a_small_disk(project: Project) -> Callable[[str], Done]:
+    """Runs a shell's commands in a folder that is a disk of 3 MB, which needs a mount of one's own."""
+    project.write("flows.py", FILLING)
+    project.write("notes.txt", "one\n")
+    if shutil.which("unshare") is None or project.call("unshare -rm mount -t tmpfs tmpfs .").code:
+        pytest.skip("this system lets nobody mount")
+    return lambda commands: project.call(["unshare", "-rm", "sh", "-c", f"{SMALL_DISK} && {{ {commands}; }}"])
+
+
+def test_a_run_that_fills_the_disk_is_recorded_as_failed(on_a_small_disk: Callable[[str], Done]) -> None:
+    done = on_a_small_disk(f"{AERO} run flows.py; {AERO} list run")
+    assert done.code == 0, done
+    assert "No space left on device" in done.out
+    assert [line.split()[2] for line in done.out.splitlines() if " much " in line and "failed" in line], done
