@@ -150,7 +150,7 @@ def _state(config: Config, found: Plugins) -> Iterator[Diagnosis]:
             return
         configuration.make_state(config)
         free = shutil.disk_usage(config.state).free
-        yield Diagnosis("state", True, f"{config.state}, {size_of(free)} free")
+        yield Diagnosis("state", free > 0, f"{config.state}, {size_of(free)} free")
         catalog = found.open_catalog(config.catalog_url)
     except AeroError as error:
         yield Diagnosis("state", False, str(error))

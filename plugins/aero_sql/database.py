@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -27,6 +28,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "pvfs2"}
     | {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph-fuse", "fuse.rclone", "fuse.s3fs", "9p"}
 )
+#: Bytes that SQLite needs to open a database with a write-ahead log.
+INDEX_SIZE = 32 * 1024
 MOUNTS = Path("/proc/self/mounts")
 
 _BUMP = sa.update(schema.pulse).values(position=schema.pulse.c.position + 1)
@@ -176,13 +179,21 @@ def explain(error: BaseException, path: Path) -> AeroError:
             f"the catalog {path} is damaged ({text}): restore it from a backup, or move it away to begin anew "
             "(stored files stay)"
         )
+    if "full" in text or (("I/O error" in text or "unable to open" in text) and _is_full(path)):
+        return CatalogError(f"the disk of the catalog {path} is full: make room", retryable=True)
     if "readonly" in text or "unable to open" in text or "attempt to write" in text:
         return CatalogError(f"the catalog {path} cannot be opened for writing ({text}): check the folder's permissions")
     if "locked" in text or "busy" in text:
         return CatalogError(f"the catalog {path} is locked by another process for too long: try again", retryable=True)
-    if "full" in text:
-        return CatalogError(f"the disk of the catalog {path} is full: make room", retryable=True)
     return CatalogError(f"the catalog {path} failed: {text}")
+
+
+def _is_full(path: Path) -> bool:
+    """Whether there is no room for the log's index: SQLite then speaks of an I/O error, or of a file not opened."""
+    try:
+        return shutil.disk_usage(path.parent).free < INDEX_SIZE
+    except OSError:
+        return False
 
 
 def path_of(url: str) -> Path:

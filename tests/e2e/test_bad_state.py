@@ -322,3 +322,15 @@ def test_a_run_that_fills_the_disk_is_recorded_as_failed(on_a_small_disk: Callab
     assert done.code == 0, done
     assert "No space left on device" in done.out
     assert [line.split()[2] for line in done.out.splitlines() if " much " in line and "failed" in line], done
+
+
+def test_commands_on_a_full_disk_say_so(on_a_small_disk: Callable[[str], Done]) -> None:
+    start = f"{AERO} apply flows.py >&2 && cat /dev/zero > filler 2> /dev/null"
+    done = on_a_small_disk(f"{start}; {AERO} list data 2>&1")
+    assert done.code == 4, done
+    assert one_line(done.out, "Error: the disk of the catalog ").endswith(" is full: make room")
+    done = on_a_small_disk(f"{start}; {AERO} doctor")
+    assert done.code == 4, done
+    assert "0 B free" in done.out
+    (line,) = (line for line in done.out.splitlines() if "0 B free" in line)
+    assert line.split()[:2] == ["state", "failed"]
