@@ -33,6 +33,7 @@ def pytest_configure() -> None:
             )
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """How many tests go on at once with `--numprocesses=auto`: most of them wait more than they compute."""
     return 2 * (os.cpu_count() or 1)
