@@ -124,6 +124,10 @@ def _execute(task: Task, report: Callable[[Report], None] | None) -> Result:
         result = Result(failure=_failure(error, clock.name))
     except SystemExit as error:
         result = Result(failure=Failure("function", f"the function called sys.exit({error.code!r})"))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or clock.name != "function":
+            raise
+        result = Result(failure=_failure(error, clock.name))
     metrics: dict[str, JSON] = {f"{step.name}_seconds": step.seconds for step in clock.steps}
     if restored := sum(version.restored for version in result.versions):
         metrics["restored"] = restored
@@ -178,7 +182,7 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def _failure(error: Exception, step: str) -> Failure:
+def _failure(error: BaseException, step: str) -> Failure:
     """An error as the result carries it; a function's own traceback goes to the log as well."""
     if isinstance(error, AeroError):
         kind = next((name for cls, name in _KINDS if isinstance(error, cls)), "input")
@@ -196,7 +200,7 @@ def _failure(error: Exception, step: str) -> Failure:
     return Failure("executor", f"step {step} failed: {line}", isinstance(error, OSError), text)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     try:
         return str(error)
     # A function's exception may fail at being told, too.
@@ -204,7 +208,7 @@ def _words(error: Exception) -> str:
         return ""
 
 
-def _traceback(error: Exception) -> str:
+def _traceback(error: BaseException) -> str:
     """The traceback from the user's code on: AERO's own frames tell a user nothing."""
     frames = error.__traceback__
     while frames is not None and "aero_core" in frames.tb_frame.f_globals.get("__name__", ""):
