@@ -136,18 +136,19 @@ class World:
     # Engines
 
     @contextmanager
-    def engine(self, **changes: Any) -> Iterator[Engine]:
-        """An engine that is not running."""
-        engine = Engine(self.catalog, self.plugins, attrs.evolve(self.config, **changes), None, self.tell)
+    def engine(self, only: str | None = None, **changes: Any) -> Iterator[Engine]:
+        """An engine that is not running, of all flows or of one."""
+        flows = None if only is None else {self.catalog.flow(only).id}
+        engine = Engine(self.catalog, self.plugins, attrs.evolve(self.config, **changes), flows, self.tell)
         try:
             yield engine
         finally:
             engine.close()
 
     @contextmanager
-    def running(self, **changes: Any) -> Iterator[Engine]:
+    def running(self, only: str | None = None, **changes: Any) -> Iterator[Engine]:
         """An engine that runs in a thread until the end of the block, where it hands back at once."""
-        with self.engine(**changes) as engine, in_thread(engine.run_forever):
+        with self.engine(only, **changes) as engine, in_thread(engine.run_forever):
             try:
                 yield engine
             finally:
