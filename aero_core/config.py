@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from attrs import frozen
@@ -134,7 +135,7 @@ class Config:
     @property
     def catalog_url(self) -> str:
         """URL of the profile's catalog."""
-        return self.profile.catalog or f"sqlite:///{self.state / CATALOG_FILE}"
+        return self.profile.catalog or f"sqlite:///{quote(str(self.state / CATALOG_FILE))}"
 
     def store(self, name: str) -> Store:
         """A store by name.

@@ -50,6 +50,8 @@ HEARTBEAT, QUICK_HEARTBEAT = 15.0, 1.0
 LOOK_AFTER = LOOK_AT_LIMITS = 1.0
 #: Seconds until the next try when the catalog could not be used.
 RECOVER = 1.0
+#: Longest wait without a look at what is due, in seconds.
+LONGEST_SLEEP = 60.0
 #: Seconds that `run_to_rest` waits, in all, for retries of its own runs.
 PATIENCE = 10.0
 #: Seconds that runs get to finish at a clean stop.
@@ -191,9 +193,10 @@ class Engine:
             self._beat_at = min(self._beat_at, self._beaten + QUICK_HEARTBEAT)
             self._look_wanted = True
 
-    def _time_left(self) -> float | None:
+    def _time_left(self) -> float:
         now = time.monotonic()
-        waits = [when - now for when, _ in self._unsettled]
+        # Its own clock may stand still while the machine sleeps; the catalog's goes on.
+        waits = [LONGEST_SLEEP, *(when - now for when, _ in self._unsettled)]
         if self._live:
             waits.append(self._beat_at - now)
         if self._others_hold or self._look_wanted:
@@ -204,7 +207,7 @@ class Engine:
                 left = (due - self._catalog.now()).total_seconds()
                 # What is due already and was not begun is held back by a limit; behind it more may come due.
                 waits.append(left if left > 0 else LOOK_AT_LIMITS)
-        return max(0.0, min(waits)) if waits else None
+        return max(0.0, min(waits))
 
     def _at_rest(self) -> bool:
         """Nothing is queued or running for our flows, but for retries that are not worth waiting for."""

@@ -54,6 +54,15 @@ class TriggerContract:
         world.make("y", "second")
         assert world.claim("a").run.cause.detail == ("x@3", "y@2")
 
+    def test_a_change_of_settings_lets_what_waits_begin(self, world: World) -> None:
+        world.make_data("x", "y", versions=1)
+        world.register(analysis("a", "x", "y", policy=PolicyEnum.ALL))
+        world.commit(world.claim("a"), "first")
+        world.make("x", "second")
+        assert world.due() == []
+        world.register(analysis("a", "x", "y", policy=PolicyEnum.ANY))
+        assert world.claim("a").run.cause.detail == ("x@2",)
+
     def test_a_pinned_input_never_triggers(self, world: World) -> None:
         world.make_data("x", "y", versions=1)
         world.register(analysis("a", "y", Input("p", "x", version=1)))

@@ -105,7 +105,7 @@ class _Registrar:
         concerned = [
             flow_by_id(self._connection, change.flow_id)
             for change in changes
-            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED) or _ENABLED in change.fields
+            if change.kind in (ChangeKind.NEW, ChangeKind.CHANGED, ChangeKind.UPDATED)
         ]
         look_at(self._connection, concerned, self._now, CauseKind.REGISTERED, self._registration.agent)
         left = [Change(ChangeKind.GONE, flow.name, flow_id=flow.id, disabled=flow.id in pruned) for flow in gone]
