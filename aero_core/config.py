@@ -135,7 +135,8 @@ class Config:
     @property
     def catalog_url(self) -> str:
         """URL of the profile's catalog."""
-        return self.profile.catalog or f"sqlite:///{quote(str(self.state / CATALOG_FILE))}"
+        path = quote(str(self.state / CATALOG_FILE), errors="surrogateescape")
+        return self.profile.catalog or f"sqlite:///{path}"
 
     def store(self, name: str) -> Store:
         """A store by name.

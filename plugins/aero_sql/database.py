@@ -205,7 +205,7 @@ def path_of(url: str) -> Path:
     prefix = "sqlite:///"
     if not url.startswith(prefix) or len(url) == len(prefix):
         raise CatalogError(f"catalog URL {url!r}: expected sqlite:////absolute/path/catalog.sqlite")
-    return Path(unquote(url[len(prefix) :])).expanduser().absolute()
+    return Path(unquote(url[len(prefix) :], errors="surrogateescape")).expanduser().absolute()
 
 
 def refuse_network(path: Path, mounts: Path) -> None:
