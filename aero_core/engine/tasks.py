@@ -87,12 +87,14 @@ def _fetches(claim: Claim) -> Iterator[TaskFetch]:
         return
     known = {member.url: member for member in claim.members}
     latest = {version.member: version for version in claim.latest}
+    # What another rule took for the same was not kept: it takes the content to tell whether this one would.
+    other_rule = any(version.fingerprint.rpartition(":")[0] != claim.flow.spec.rule.id for version in claim.latest)
     for url in source.urls:
         member = known.get(url)
         version = latest.get(member.key if member else "")
         previous = None
         # Without a version the source is fetched whatever its validators say: what they stood for was never kept.
-        if member is not None and version is not None:
+        if member is not None and version is not None and not other_rule:
             previous = Previous(member.validators, version.checksum, version.size)
         key = member.key if member else "" if len(source.urls) == 1 else url
         yield TaskFetch(SourceMember(url, key, source.limit, source.options), previous)

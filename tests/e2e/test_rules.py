@@ -66,3 +66,23 @@ def test_content_that_a_rule_cannot_read_is_told_by_name(project: Project, feed:
     assert line.startswith(said)
     assert "in line 1, byte " in line
     assert "scratch" not in line
+
+
+def test_a_corrected_rule_brings_in_what_the_old_one_took_for_the_same(project: Project) -> None:
+    flows = """\
+        from pathlib import Path
+
+        from aero_core import ingest
+
+        ingest("feed", url=Path(__file__).resolve().parent / "feed.json", rule=RULE)
+    """
+    project.write("flows.py", flows.replace("RULE", '{"name": "json", "ignore": ["/at", "/count"]}'))
+    for count in (1, 2):
+        project.write("feed.json", f'{{"at": "now", "count": {count}}}')
+        project.aero("run", "flows.py", "--now")
+    assert len(project.json("versions", "feed")) == 1
+    project.write("flows.py", flows.replace("RULE", '{"name": "json", "ignore": "/at"}'))
+    project.aero("run", "flows.py", "--now")
+    assert len(project.json("versions", "feed")) == 2
+    project.aero("run", "flows.py", "--now")
+    assert project.json("list", "run", "--limit", "1")[0]["state"] == "unchanged"
