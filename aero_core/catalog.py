@@ -102,6 +102,7 @@ class Catalog(ABC):
         - Refused as a whole: an unknown input; a data that another active flow makes; a cycle; two flows of one name.
         - A new flow that starts by itself is due at once, or with a cron schedule at its first tick; with an interval
           the anchor is now. The anchor is kept across revisions while the interval is the same.
+        - A run that waits for its next attempt begins at once with a new revision, as its first attempt.
         - A new revision is due once (unless `rerun` is False or its policy never starts by itself): as soon as every
           input has a version. `consumed` numbers are kept for inputs that stay; with `rerun` False new inputs start as
           consumed at their latest.
@@ -142,12 +143,14 @@ class Catalog(ABC):
     def begin(self, holder: Holder, limits: Limits, only: Collection[str] | None = None) -> tuple[Claim, ...]:
         """Turn ticks that have come into queued runs, then claim runs that may begin, oldest `not_before` first.
 
-        - A tick of a flow with a live run makes no second one; it makes a queued one due now. Missed ticks are one:
-          `next_tick` moves past now. ANY and ALL flows with a schedule are decided at their ticks only.
+        - A tick of a flow with a live run makes no second one; it makes a queued one due now, unless that one waits
+          because the other side asked for it (`retry_after` of its failure). Missed ticks are one: `next_tick` moves
+          past now. ANY and ALL flows with a schedule are decided at their ticks only.
         - A claim sets state, holder, fencing + 1, attempt + 1, `attempt_id`, and a lease; resolves the inputs to the
           latest current versions (or pinned ones), which are saved as `used`; and takes the flow's present revision.
         - Runs whose holder was `release`d, or whose lease has run out by the catalog's clock, are claimed as well: with
-          fencing + 1 and `taken_over`, the same attempt and the same `used`.
+          fencing + 1 and `taken_over`, the same attempt and the same `used`. One that was to be cancelled and has no
+          handle is cancelled instead.
         - Limits count running runs over all engines. Two engines never claim one run.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import attrs
 import pytest
 
 from aero_core.catalog import Catalog
@@ -18,6 +19,7 @@ from aero_core.models import (
 )
 from aero_core.testing.catalog_world import (
     ASKED,
+    FAILURE,
     RARELY,
     World,
     analysis,
@@ -160,6 +162,27 @@ class DueContract:
         world.register(analysis("a", code="second"))
         world.commit(claim, "one")
         assert world.claim("a").run.revision == 2
+
+    def test_a_new_revision_does_not_wait_out_the_old_ones_trouble(self, world: World) -> None:
+        world.register(source("a"))
+        world.fail(world.claim("a"), retry_after=1000.0)
+        world.register(source("a", schedule=RARELY))
+        assert world.begin() == ()
+        world.register(source("a", "https://example.org/other"))
+        again = world.claim("a")
+        assert (again.run.attempt, again.run.revision) == (1, 2)
+
+    def test_a_tick_ends_a_wait_but_not_one_that_was_asked_for(self, world: World) -> None:
+        world.register(source("a", schedule=OFTEN), source("b", schedule=OFTEN))
+        asked = attrs.evolve(FAILURE, retry_after=1000.0)
+        for name, failure in (("a", FAILURE), ("b", asked)):
+            world.fail(world.claim(name), retry_after=1000.0, failure=failure)
+        tick = world.flow("b").next_tick
+        assert tick is not None
+        world.until(tick)
+        assert [claim.run.flow for claim in world.begin()] == ["a"]
+        assert [run.flow for run in world.ask("b")] == ["b"]
+        assert world.claim("b").run.attempt == 2
 
     def test_each_argument_set_is_due(self, world: World) -> None:
         sets = tuple(ArgumentSet({"days": n}, f"k{n}") for n in (7, 14))

@@ -294,6 +294,37 @@ class RunningContract:
         world.catalog.set_flow_state(claim.flow.id, FlowState.ACTIVE, "ada")
         assert world.due() == ["a"]
 
+    def test_a_cancelled_run_of_a_dead_engine_does_not_begin_again(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(analysis("a", "x"))
+        run = world.claim("a").run
+        world.catalog.cancel(run.id, "ada")
+        world.catalog.release(ENGINE.id)
+        assert world.begin(holder=OTHER) == ()
+        assert world.catalog.run(run.id).state is RunState.CANCELLED
+        assert world.due() == []
+        world.make("x", "second")
+        assert world.due() == ["a"]
+
+    def test_a_dead_engines_work_that_goes_on_elsewhere_is_taken_over_to_be_cancelled(self, world: World) -> None:
+        world.register(analysis("a"))
+        old = world.claim("a")
+        world.catalog.launched(old.run.id, old.run.fencing, "job 17")
+        world.catalog.cancel(old.run.id, "ada")
+        world.catalog.release(ENGINE.id)
+        (new,) = world.begin(holder=OTHER)
+        assert world.catalog.heartbeat(OTHER, [new.run.id]).cancel == {new.run.id}
+
+    def test_a_cancelled_run_that_is_handed_back_waits_for_something_new(self, world: World) -> None:
+        world.make_data("x", versions=1)
+        world.register(analysis("a", "x"))
+        claim = world.claim("a")
+        world.catalog.cancel(claim.run.id, "ada")
+        world.catalog.hand_back(claim.run.id, claim.run.fencing)
+        world.register(analysis("a", "x", schedule=RARELY))
+        world.register(analysis("a", "x"))
+        assert world.due() == []
+
     def test_a_queued_run_is_cancelled_at_once(self, world: World) -> None:
         world.register(analysis("a"))
         (queued,) = world.runs("a")

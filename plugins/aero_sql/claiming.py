@@ -27,7 +27,7 @@ from aero_core.models import (
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import clear_queued, tick
+from aero_sql.deciding import clear_queued, end_cancelled, tick
 from aero_sql.due import ALL, CHOSEN, Due
 from aero_sql.rows import flow_at, flow_by_id, flow_of, member_of, run_of, version_of
 
@@ -129,8 +129,12 @@ class Claiming(Base):
         return bool(flows)
 
     def _claim(self, connection: sa.Connection, row: sa.Row[Any], holder: Holder, now: datetime) -> Claim | None:
-        """Give a run to an engine; None, and the run is cancelled, where its flow has changed and it cannot begin."""
+        """Give a run to an engine; None, and the run is cancelled, where it cannot or need not begin any more."""
         taken_over = row.state == _RUNNING
+        if taken_over and row.cancel_requested and not row.handle:
+            # Its work went with its engine. Work with a handle may go on elsewhere: who attaches to it ends it.
+            end_cancelled(connection, run_of(connection, row), now)
+            return None
         flow = flow_at(connection, row.flow_id, row.revision) if taken_over else flow_by_id(connection, row.flow_id)
         arguments = next((given for given in flow.spec.argument_sets if given.key == row.argument_set), None)
         run = run_of(connection, row)

@@ -30,7 +30,7 @@ from aero_core.models import (
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import look_at, look_at_concerned, settle
+from aero_sql.deciding import look_at, look_at_concerned, numbers_of, settle
 from aero_sql.outbox import add_record
 from aero_sql.rows import flow_at, flow_by_id, run_by_id, version_of
 
@@ -139,7 +139,7 @@ class Committing(Base):
             changed = ending.flow.spec.outputs == () or versions != ()
             state = RunState.SUCCEEDED if changed else RunState.UNCHANGED
             ended = attrs.evolve(_end(ending, state, commit), generated=generated)
-            settle(connection, run, _numbers(run), consumed=True)
+            settle(connection, run, numbers_of(run), consumed=True)
             if ending.flow.spec.source is not None and state is RunState.UNCHANGED:
                 _forget_old_polls(ending)
             else:
@@ -173,7 +173,7 @@ class Committing(Base):
             values["environment_id"] = _environment(connection, failed.environment)
             connection.execute(_CHANGE, {"of_run": run.id, **values})
             if not again:
-                settle(connection, run, _numbers(run), consumed=False)
+                settle(connection, run, numbers_of(run), consumed=False)
                 look_at(connection, [flow], now, CauseKind.INPUTS)
             return _run(connection, run.id)
 
@@ -202,11 +202,6 @@ def _check_outputs(ending: _Ending, commit: Commit) -> None:
             named = sa.select(t.data.c.name).where(t.data.c.id == new.data_id)
             name = ending.connection.execute(named).scalar() or new.data_id
             raise InvalidValue(f"run {ending.run.id} brings content of {name}: flow {ending.flow.name!r} makes no such")
-
-
-def _numbers(run: Run) -> dict[tuple[str, str, str], int]:
-    """The versions that a run used, as `settle` takes them."""
-    return {(used.parameter, used.item, used.data_id): used.number for used in run.used}
 
 
 def _lock(connection: sa.Connection, commit: Commit) -> dict[str, str]:

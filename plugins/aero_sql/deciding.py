@@ -28,7 +28,7 @@ from aero_core.models import (
     new_id,
 )
 from aero_sql import schema as t
-from aero_sql.rows import flow_of
+from aero_sql.rows import flow_by_id, flow_of
 
 #: Modes other than `latest` are kept with an input; every input is read as `latest` so far.
 _LATEST = (
@@ -51,6 +51,7 @@ _SITUATIONS = (
         t.argument_set.c.pending_revision,
         t.run.c.id.label("run_id"),
         t.run.c.state.label("run_state"),
+        t.run.c.error.label("run_error"),
         t.flow_input.c.parameter,
         t.flow_input.c.item,
         t.flow_input.c.data_id,
@@ -133,6 +134,7 @@ class Situation:
     Attributes:
         pending: The revision that it is due for; 0 for none.
         run_id: Its queued or running run.
+        asked_to_wait: Whether that one waits because the other side asked to be left alone.
     """
 
     flow_id: str
@@ -140,6 +142,7 @@ class Situation:
     pending: int
     run_id: str | None
     run_state: RunState | None
+    asked_to_wait: bool
     inputs: tuple[InputState, ...]
 
     @property
@@ -167,6 +170,7 @@ def situations(connection: sa.Connection, flow_ids: Sequence[str]) -> list[Situa
                     pending=group[0].pending_revision,
                     run_id=group[0].run_id,
                     run_state=None if group[0].run_state is None else RunState(group[0].run_state),
+                    asked_to_wait=bool((group[0].run_error or {}).get("retry_after")),
                     inputs=tuple(_input_state(row) for row in group if row.parameter is not None),
                 )
             )
@@ -210,12 +214,12 @@ def look_at_concerned(connection: sa.Connection, flow_id: str, data_ids: Collect
 
 
 def tick(connection: sa.Connection, flows: Sequence[Flow], now: datetime) -> None:
-    """A schedule's tick: a run where there is none, or a waiting one at once."""
+    """A schedule's tick: a run where there is none, or at once one that waits, unless it was asked to wait."""
     ticking = {flow.id: flow for flow in flows}
     for found in situations(connection, list(ticking)):
         flow = ticking[found.flow_id]
         if found.run_id is not None:
-            if found.run_state is RunState.QUEUED:
+            if found.run_state is RunState.QUEUED and not found.asked_to_wait:
                 due_now(connection, found.run_id, now)
             continue
         if flow.spec.policy in (PolicyEnum.ANY, PolicyEnum.ALL):
@@ -274,6 +278,19 @@ def clear_queued(
     if argument_set is not None:
         queued.append(t.run.c.argument_set == argument_set)
     connection.execute(sa.update(t.run).where(*queued).values(state=RunState.CANCELLED.value, ended_at=now))
+
+
+def end_cancelled(connection: sa.Connection, run: Run, now: datetime) -> None:
+    """End a run that somebody asked to cancel and that nobody works on any more."""
+    ended = {"state": RunState.CANCELLED.value, "ended_at": now, "holder": None, "handle": None, "lease_until": None}
+    connection.execute(sa.update(t.run).where(t.run.c.id == run.id).values(ended))
+    settle(connection, run, numbers_of(run), consumed=False)
+    look_at(connection, [flow_by_id(connection, run.flow_id)], now, CauseKind.INPUTS)
+
+
+def numbers_of(run: Run) -> dict[tuple[str, str, str], int]:
+    """The versions that a run used, as `settle` takes them."""
+    return {(used.parameter, used.item, used.data_id): used.number for used in run.used}
 
 
 def settle(connection: sa.Connection, run: Run, numbers: Mapping[tuple[str, str, str], int], consumed: bool) -> None:

@@ -323,6 +323,7 @@ class _Registrar:
             self._connection.execute(
                 sa.update(t.consumed).where(t.consumed.c.flow_id == flow_id).values(attempted=None)
             )
+            self._begin_anew(flow_id)
         self._keep_queued(flow_id, spec)
         write_parts(self._connection, flow_id, old, spec, self._pending(spec, kind, revision))
         flow = flow_by_id(self._connection, flow_id)
@@ -330,6 +331,13 @@ class _Registrar:
             write_revision(self._connection, flow, self._registration.agent, self._now)
         record_flow(self._connection, "registered", flow, self._now)
         return Change(kind, spec.name, fields, flow_id)
+
+    def _begin_anew(self, flow_id: str) -> None:
+        """Let a run that waits for its next attempt begin at once: what it waits for was the old revision's trouble."""
+        retries = sa.update(t.run).where(
+            t.run.c.flow_id == flow_id, t.run.c.state == RunState.QUEUED.value, t.run.c.attempt > 0
+        )
+        self._connection.execute(retries.values(not_before=self._now, attempt=0))
 
     def _keep_queued(self, flow_id: str, spec: FlowSpec) -> None:
         """Let queued runs know where they are to run; those whose argument set is gone have nothing to run."""

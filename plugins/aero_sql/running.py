@@ -19,9 +19,9 @@ from aero_core.models import (
 )
 from aero_sql import schema as t
 from aero_sql.base import Base
-from aero_sql.deciding import add_run, due_now, settle, situations
+from aero_sql.deciding import add_run, due_now, end_cancelled, settle, situations
 from aero_sql.due import ALL, CHOSEN
-from aero_sql.rows import flow_by_id, run_by_id, runs_by_ids
+from aero_sql.rows import RUN, flow_by_id, run_by_id, run_of, runs_by_ids
 
 _QUEUED = RunState.QUEUED.value
 _RUNNING = RunState.RUNNING.value
@@ -94,16 +94,17 @@ class Running(Base):
     def hand_back(self, run_id: str, fencing: int) -> None:
         with self._db.write() as connection:
             now = self.now()
-            row = connection.execute(
-                sa.select(t.run).where(t.run.c.id == run_id, t.run.c.fencing == fencing)
-            ).one_or_none()
+            row = connection.execute(RUN.where(t.run.c.id == run_id, t.run.c.fencing == fencing)).one_or_none()
             if row is not None and row.state in (_QUEUED, RunState.CANCELLED.value):
                 return
             if row is None or row.state != _RUNNING:
                 raise StaleRun(f"run {run_id} was taken over")
+            if row.cancel_requested:
+                end_cancelled(connection, run_of(connection, row), now)
+                return
             flow = flow_by_id(connection, row.flow_id)
             values: dict[str, object] = {"holder": None, "handle": None, "lease_until": None}
-            if row.cancel_requested or flow.state is not FlowState.ACTIVE:
+            if flow.state is not FlowState.ACTIVE:
                 values |= {"state": RunState.CANCELLED.value, "ended_at": now}
             else:
                 values |= {"state": _QUEUED, "attempt": row.attempt - 1, "not_before": now, "started_at": None}
