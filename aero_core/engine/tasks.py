@@ -35,8 +35,9 @@ from aero_core.models import (
 )
 from aero_core.models.task import PluginNeed
 
-#: Attempts after the first for what is nobody's fault: fetches, stores, executors, lost work.
-INFRASTRUCTURE_RETRIES = 3
+#: Attempts after the first for what is nobody's fault: fetches, stores, executors, lost work. They last for 13 minutes:
+#: a flow that is due once a day must not lose its day to a router that is started again.
+INFRASTRUCTURE_RETRIES = 10
 LONGEST_BACKOFF = 300.0
 #: What counts of the wait that the other side asks for: a slip of its pen must not stop a flow for years.
 LONGEST_WAIT = 86400.0

@@ -82,7 +82,7 @@ def test_answers_that_cannot_be_taken(project: Project, web: WebServer, reply: R
     web.publish("cases.csv", b"day\n1\n")
     url = web.script("cases.csv", *[reply] * 50)
     ingest(project, url, more)
-    line = project.fails("run", "flows.py")
+    line = project.aero("run", "flows.py", code=1).err.splitlines()[-1]
     assert url in line
     assert said in line
     assert project.json("versions", "cases") == []

@@ -141,7 +141,8 @@ def test_a_flow_may_ask_for_retries(world: World) -> None:
         (1, 0, True, 1.0),
         (2, 0, True, 2.0),
         (3, 0, True, 4.0),
-        (4, 0, True, None),
+        (10, 0, True, 300.0),
+        (11, 0, True, None),
         (1, 2, False, 1.0),
         (3, 2, False, None),
         (12, 20, False, 300.0),
@@ -169,7 +170,7 @@ def test_a_wait_that_is_asked_for_is_kept_up_to_a_day(asked: float | None, secon
 
 def test_a_wait_brings_no_further_attempt() -> None:
     assert retry_after(1, 0, Failure("fetch", "", False, retry_after=9.0)) is None
-    assert retry_after(4, 0, Failure("fetch", "", True, retry_after=9.0)) is None
+    assert retry_after(11, 0, Failure("fetch", "", True, retry_after=9.0)) is None
 
 
 def test_a_run_is_not_tried_again_before_the_wait_that_was_asked_for(world: World) -> None:
