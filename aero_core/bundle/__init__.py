@@ -4,7 +4,7 @@
 gives the function back where it runs.
 """
 
-from aero_core.bundle.archive import pack, unpack, unpacked
+from aero_core.bundle.archive import pack, unpacked
 from aero_core.bundle.describe import Description, describe, plain_function
 from aero_core.bundle.loading import importing, imports_from, loaded, module_name
 from aero_core.bundle.modules import decode
@@ -19,6 +19,5 @@ __all__ = [
     "module_name",
     "pack",
     "plain_function",
-    "unpack",
     "unpacked",
 ]

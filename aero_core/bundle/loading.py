@@ -9,13 +9,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
+from importlib.abc import PathEntryFinder
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path, PurePosixPath
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle
 
-from aero_core.bundle.archive import unpack
+from aero_core.bundle.archive import unpacked
 from aero_core.bundle.pickled import PICKLE_NAME
 from aero_core.errors import FunctionError
 
@@ -31,7 +42,9 @@ def importing() -> bool:
 
 
 @contextmanager
-def loaded(archive: Path, bundle_id: str, cache: Path, entry: str, function: str) -> Iterator[Callable[..., Any]]:
+def loaded(
+    archive: Callable[[], Path], bundle_id: str, cache: Path, entry: str, function: str
+) -> Iterator[Callable[..., Any]]:
     """Load a function from its bundle, for as long as the `with` block lasts.
 
     The whole file is imported, its declarations of flows being inert, with the bundle's folder
@@ -39,7 +52,7 @@ def loaded(archive: Path, bundle_id: str, cache: Path, entry: str, function: str
     modules of equal names are never met. Blocks of several threads follow one another.
 
     Args:
-        archive: The bundle. Not looked at where it was unpacked before.
+        archive: Brings the bundle. Not called where the cache has it.
         bundle_id: `sha256:<hex>` of the archive.
         cache: Folder for unpacked bundles.
         entry: The file that holds the function; empty for a pickled one.
@@ -50,8 +63,7 @@ def loaded(archive: Path, bundle_id: str, cache: Path, entry: str, function: str
         FunctionError: The file has no such function.
         Exception: Whatever the file raises when it is imported.
     """
-    folder = unpack(archive, bundle_id, cache)
-    with imports_from(folder):
+    with _lock, unpacked(archive, bundle_id, cache) as folder, imports_from(folder), _from_source(folder):
         token = _importing.set(True)
         try:
             found = _unpickled(folder) if not entry else _attribute(folder, entry, function)
@@ -61,20 +73,15 @@ def loaded(archive: Path, bundle_id: str, cache: Path, entry: str, function: str
 
 
 @contextmanager
-def imports_from(folder: Path, keep_bytecode: bool = True) -> Iterator[None]:
-    """Import local modules from a folder first, and forget them at the end.
-
-    Args:
-        folder: The folder.
-        keep_bytecode: Whether Python may keep compiled files there.
-    """
+def imports_from(folder: Path) -> Iterator[None]:
+    """Import local modules from a folder first, keep no compiled files there, and forget them at the end."""
     with _lock:
         path, bytecode = list(sys.path), sys.dont_write_bytecode
         roots = _local_names(folder) - _KEPT
         hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _root(name) in roots}
         before = set(sys.modules)
         sys.path.insert(0, str(folder))
-        sys.dont_write_bytecode = bytecode or not keep_bytecode
+        sys.dont_write_bytecode = True
         importlib.invalidate_caches()
         try:
             yield
@@ -87,6 +94,41 @@ def imports_from(folder: Path, keep_bytecode: bool = True) -> Iterator[None]:
             sys.modules.update(hidden)
             for key in [key for key in sys.path_importer_cache if Path(key).is_relative_to(folder)]:
                 del sys.path_importer_cache[key]
+
+
+@contextmanager
+def _from_source(folder: Path) -> Iterator[None]:
+    """Import what is below a folder without regard to compiled files in `__pycache__`."""
+    hook = FileFinder.path_hook(
+        (ExtensionFileLoader, EXTENSION_SUFFIXES),
+        (_SourceLoader, SOURCE_SUFFIXES),
+        (SourcelessFileLoader, BYTECODE_SUFFIXES),
+    )
+
+    def below(path: str) -> PathEntryFinder:
+        if not Path(path).is_relative_to(folder):
+            raise ImportError
+        return hook(path)
+
+    sys.path_hooks.insert(0, below)
+    try:
+        yield
+    finally:
+        sys.path_hooks[:] = [other for other in sys.path_hooks if other is not below]
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles what stands in a file, once in a process: a compiled file may be another file's."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return _compiled(self.get_data(path), path)
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: bytes, path: str) -> CodeType:
+    code: CodeType = compile(source, path, "exec", dont_inherit=True)
+    return code
 
 
 def module_name(path: PurePosixPath) -> str:
@@ -132,7 +174,8 @@ def _import(folder: Path, entry: PurePosixPath) -> ModuleType:
         parts = entry.with_suffix("").parts
         return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     name = module_name(entry)
-    spec = importlib.util.spec_from_file_location(name, folder / entry)
+    loader = _SourceLoader(name, str(folder / entry))
+    spec = importlib.util.spec_from_file_location(name, folder / entry, loader=loader)
     if spec is None or spec.loader is None:
         raise FunctionError(f"{entry} is no Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

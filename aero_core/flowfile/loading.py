@@ -106,7 +106,7 @@ def _execute(code: CodeType, full: Path, shown: str) -> list[Declaration]:
     spec = importlib.util.spec_from_file_location(name, full)
     if spec is None:
         raise FlowFileError(f"{shown} is no Python file: a flow file's name ends in .py")
-    with imports_from(full.parent, keep_bytecode=False), collecting() as declarations:
+    with imports_from(full.parent), collecting() as declarations:
         # Known by its name while it runs: dataclasses look their module up there.
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         try:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -63,7 +64,7 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
     work = Path(task.scratch) / WORK
     work.mkdir(parents=True, exist_ok=True)
     cache = Path(task.cache or Path(task.scratch) / CODE)
-    archive = _archive(task, code, cache, plugins)
+    archive = partial(_archive, task, code, plugins)
     loaded = bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function)
     with _unharmed(task, pulled), loaded as user_function, _inside(work):
         answer = user_function(**_arguments(task, code, pulled))
@@ -72,20 +73,19 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
         return _outputs(task, answer, work)
 
 
-def _archive(task: Task, code: CodeRef, cache: Path, plugins: Plugins) -> Path:
-    """The bundle's archive as a local file; not there where the bundle was unpacked before."""
+def _archive(task: Task, code: CodeRef, plugins: Plugins) -> Path:
+    """The bundle's archive, out of its store."""
     archive = Path(task.scratch) / "code.zip"
-    if bundle.unpacked(cache, code.bundle_id) is None:
-        again = f"register its file again (`aero apply FILE`), then `aero retry {task.flow}`"
-        try:
-            kept = plugins.retrieve(code.location, archive, lambda done, total: None)
-        except StoreError as error:
-            if error.retryable:
-                raise
-            raise StoreError(f"the code of flow {task.flow!r} is lost ({error}): {again}", retryable=False) from None
-        if kept.checksum != code.bundle_id:
-            url = code.location.url
-            raise StoreError(f"the code of flow {task.flow!r} is damaged in {url}: {again}", retryable=False)
+    again = f"register its file again (`aero apply FILE`), then `aero retry {task.flow}`"
+    try:
+        kept = plugins.retrieve(code.location, archive, lambda done, total: None)
+    except StoreError as error:
+        if error.retryable:
+            raise
+        raise StoreError(f"the code of flow {task.flow!r} is lost ({error}): {again}", retryable=False) from None
+    if kept.checksum != code.bundle_id:
+        url = code.location.url
+        raise StoreError(f"the code of flow {task.flow!r} is damaged in {url}: {again}", retryable=False)
     return archive
 
 

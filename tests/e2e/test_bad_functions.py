@@ -102,3 +102,43 @@ def test_mended_they_run(ran: tuple[Project, Done]) -> None:
     assert done.err.count("done  ") == len(BAD)
     assert "failed" not in done.out
     assert project.aero("verify").err.endswith("all as recorded\n")
+
+
+REWRITES = """
+import helper
+
+
+@analysis(inputs=[notes])
+def first(notes):
+    return answer("first", notes)
+
+
+@analysis(inputs=[notes])
+def second(notes):
+    return answer("second", notes)
+
+
+def answer(name, notes):
+    import late
+
+    here = Path(helper.__file__)
+    text = f"{helper.WORD} {late.WORD} {len(list(here.parent.iterdir()))} " + Path(notes).read_text()
+    Path("out").write_text(text)
+    for file in (here, here.with_name("late.py"), Path(__file__)):
+        file.write_text("WORD = 'wrong'")
+    here.with_name("json.py").write_text("1 / 0")
+    return AeroOutput(name, "out")
+"""
+
+
+def test_a_function_that_rewrites_its_code_changes_no_later_run(project: Project) -> None:
+    (project.folder / "flows.py").write_text(START + REWRITES)
+    project.write("aero.toml", "[plugins.local]\nworkers = 1\n")
+    project.write("helper.py", "WORD = 'right'\n")
+    project.write("late.py", "WORD = 'as well'\n")
+    for number in range(2):
+        project.write("notes.txt", f"{number}\n")
+        # One worker process does both runs; the next call's is another.
+        project.aero("run", "flows.py", "--now")
+        for flow in ("first", "second"):
+            assert project.aero("get", flow, "-o", "-").out == f"right as well 3 {number}\n"

@@ -94,7 +94,7 @@ class Folder:
         module = importlib.util.module_from_spec(spec)
         sys.modules[module.__name__] = module
         try:
-            with imports_from(self.path, keep_bytecode=False):
+            with imports_from(self.path):
                 spec.loader.exec_module(module)
         finally:
             del sys.modules[module.__name__]
@@ -419,7 +419,7 @@ class TestRefusals:
 
 class TestWhereFunctionsLive:
     def test_in_a_helper_module(self, folder: Folder) -> None:
-        with imports_from(folder.path, keep_bytecode=False):
+        with imports_from(folder.path):
             import helper  # type: ignore[import-not-found]
 
             found = describe(helper.estimate, folder.path)
@@ -427,7 +427,7 @@ class TestWhereFunctionsLive:
         assert sorted(found.files) == ["deep.py", "helper.py"]
 
     def test_in_a_package_without_a_flow_file(self, folder: Folder) -> None:
-        with imports_from(folder.path, keep_bytecode=False):
+        with imports_from(folder.path):
             import lib.tools  # type: ignore[import-not-found]
 
             found = describe(lib.tools.tidy)

@@ -27,7 +27,7 @@ class Packed:
 
     def loaded(self, function: str = "") -> AbstractContextManager[Any]:
         return loaded(
-            Path(self.bundle.path),
+            lambda: Path(self.bundle.path),
             self.bundle.id,
             self.cache,
             self.bundle.entry,
@@ -149,6 +149,24 @@ def test_the_file_knows_that_it_is_only_imported(tmp_path: Path) -> None:
         assert function() == (True, False)
 
 
+def test_compiled_files_are_neither_read_nor_written(tmp_path: Path) -> None:
+    # The function can write into its folder while it runs: modules that it has still to import, too.
+    smuggle = (
+        "import importlib.util, py_compile, rt\n    from pathlib import Path\n"
+        "    late = Path(rt.__file__).with_name('late.py')\n    right = late.read_bytes()\n"
+        "    late.write_text('X = 666')\n"
+        "    py_compile.compile(str(late), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)\n"
+        "    late.write_bytes(right)\n    import late\n    return late.X, Path(late.__file__).parent"
+    )
+    found = packed(tmp_path, {"flows.py": flows(smuggle, "import rt"), "rt.py": "X = 1", "late.py": "X = 2"})
+    with found.loaded() as function:
+        folder = Path(function.__code__.co_filename).parent
+        assert not list(folder.rglob("*.pyc"))
+        assert function() == (2, folder)
+    with found.loaded():
+        assert not list(folder.rglob("*.pyc"))
+
+
 def test_a_function_that_is_not_there_once_imported(tmp_path: Path) -> None:
     found = packed(tmp_path, {"flows.py": flows("return 1")})
     with pytest.raises(FunctionError) as caught, found.loaded("g"):
@@ -241,7 +259,7 @@ class TestNotebooks:
         found = Packed(description, tmp_path)
         program = (
             "import sys; from pathlib import Path; from aero_core.bundle import loaded\n"
-            "with loaded(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), '', 'f') as f:\n"
+            "with loaded(lambda: Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), '', 'f') as f:\n"
             "    print(f(5, y=2.5))"
         )
         bundle = found.bundle
