@@ -90,9 +90,21 @@ class LocalFiles:
             if base is None:
                 continue
             yield from self._find(base)
-            for alias in node.names:
-                # What is imported from a package may be a module of it.
-                yield from self._find([*base, alias.name])
+            # What is imported from a package may be a module of it.
+            for given in self._exported(base) if node.names[0].name == "*" else [alias.name for alias in node.names]:
+                yield from self._find([*base, given])
+
+    def _exported(self, base: list[str]) -> Iterable[str]:
+        """What `from PACKAGE import *` may import as modules: what its `__all__` names."""
+        package = PurePosixPath(*base)
+        init = package / "__init__.py"
+        if not (self.folder / init).is_file():
+            return ()
+        names = self.source(str(init)).exports()
+        if names is None:
+            # Computed, most often from what lies there.
+            names = frozenset(path.stem for path in (self.folder / package).iterdir()) - {"__init__"}
+        return sorted(name for name in names if name.isidentifier())
 
     def _base(self, name: str, node: ast.ImportFrom) -> list[str] | None:
         """The module that names are imported from; None where a relative import leads nowhere."""

@@ -82,6 +82,17 @@ class SourceFile:
         """Every import of the file, those inside functions included."""
         return [node for node in ast.walk(self.tree) if isinstance(node, _Import)]
 
+    def exports(self) -> frozenset[str] | None:
+        """The names that the file gives in `__all__`; None where only executing it tells them."""
+        makers = [node for node in ast.walk(self.tree) if isinstance(node, ast.stmt) and _sets_all(node)]
+        if any(isinstance(node, ast.ImportFrom) for node in makers):
+            return None
+        values = [value for node in makers if (value := getattr(node, "value", None)) is not None]
+        inner = [part for value in values for part in ast.walk(value)]
+        if not all(isinstance(part, _LITERAL) or _is_all(getattr(part, "value", part)) for part in inner):
+            return None
+        return frozenset(part.value for part in inner if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
     def used_by(self, function: str) -> Used:
         """What belongs to a function: its text without decorators, and transitively what it uses.
 
@@ -170,6 +181,8 @@ class SourceFile:
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _IDLE = (ast.Pass, ast.Break, ast.Continue, ast.Global)
+# What `__all__ = ["a"] + ["b"]`, `__all__ += ["a"]` and `__all__.append("a")` consist of, beside `__all__` itself.
+_LITERAL = (ast.List, ast.Tuple, ast.Constant, ast.BinOp, ast.Add, ast.Call, ast.expr_context)
 
 
 @lru_cache(maxsize=32)
@@ -323,6 +336,19 @@ def _unpacked(target: ast.expr) -> Iterator[ast.expr]:
         yield from _unpacked(target.value)
     else:
         yield target
+
+
+def _sets_all(node: ast.stmt) -> bool:
+    """Whether a statement gives `__all__` a value, or adds to it."""
+    if isinstance(node, ast.ImportFrom):
+        return any("__all__" in (alias.name, alias.asname) for alias in node.names)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return isinstance(node.value.func, ast.Attribute) and _is_all(node.value.func.value)
+    return any(_is_all(target) for target in _targets(node))
+
+
+def _is_all(node: object) -> bool:
+    return isinstance(node, ast.Name) and node.id == "__all__"
 
 
 def _is_docstring(node: ast.stmt) -> bool:

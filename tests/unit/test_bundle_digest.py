@@ -297,6 +297,39 @@ def test_which_names_a_function_uses(tmp_path: Path, first: str, second: str | N
     assert (digest_of(tmp_path, first) == digest_of(tmp_path, second)) is same
 
 
+@pytest.mark.parametrize(
+    ("exports", "modules"),
+    [
+        ("", ""),
+        ("__all__ = ['one']", "one"),
+        ("__all__ = ('one',) + ('deep',)", "one deep"),
+        ("__all__: list[str] = []\n__all__ += ['one']\nif True:\n    __all__.extend(('two',))", "one two"),
+        ("__all__ = []\n__all__.append('two')", "two"),
+        ("import pathlib\n__all__ = [p.stem for p in pathlib.Path(__file__).parent.glob('*')]", "one two deep"),
+        ("__all__ = 'one two'.split()", "one two deep"),
+        ("from pkg.two import X as __all__", "one two deep"),
+        ("from . import one\n__all__ = ['two']\ndef __dir__():\n    return __all__", "one two"),
+    ],
+)
+def test_a_star_brings_the_modules_that_a_package_names(tmp_path: Path, exports: str, modules: str) -> None:
+    files = {
+        "flows.py": "from pkg import *\n\ndef f():\n    return one.X\n",
+        "pkg/__init__.py": exports,
+        "pkg/one.py": "X = 1\n",
+        "pkg/two.py": "X = ['one']\n",
+        "pkg/deep/__init__.py": "X = 3\n",
+    }
+    folder = Folder(tmp_path / "project", files)
+    before = folder.describe("f")
+    paths = {"one": "pkg/one.py", "two": "pkg/two.py", "deep": "pkg/deep/__init__.py"}
+    brought = {paths[name] for name in modules.split()}
+    assert set(before.files) == {"flows.py", "pkg/__init__.py", *brought}
+    for path in paths.values():
+        folder.write(path, files[path] + "# changed")
+        assert (folder.describe("f").digest != before.digest) is (path in brought)
+        folder.write(path, files[path])
+
+
 def test_its_own_decorators_do_not_count_and_a_helpers_do(tmp_path: Path) -> None:
     text = "import functools\n@functools.{}\ndef g(): return 1\n@functools.{}\ndef f(): return g()\n"
     plain = digest_of(tmp_path, text.format("cache", "cache"))
