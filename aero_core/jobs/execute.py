@@ -33,6 +33,10 @@ from aero_core.models import (
 )
 from aero_core.plugins import Plugins, for_task
 
+# A function may raise whatever text it likes, and a failure is shown and kept whole.
+_LONGEST_MESSAGE = 1000
+_LONGEST_TRACEBACK = 20_000
+
 #: How often a transfer's progress is reported, in seconds.
 REPORT_INTERVAL = 0.1
 
@@ -123,7 +127,9 @@ def _execute(task: Task, report: Callable[[Report], None] | None) -> Result:
     except Exception as error:  # noqa: BLE001
         result = Result(failure=_failure(error, clock.name))
     except SystemExit as error:
-        result = Result(failure=Failure("function", f"the function called sys.exit({error.code!r})"))
+        result = Result(
+            failure=Failure("function", _shortened(f"the function called sys.exit({error.code!r})", _LONGEST_MESSAGE))
+        )
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) or clock.name != "function":
             raise
@@ -186,15 +192,16 @@ def _failure(error: BaseException, step: str) -> Failure:
     """An error as the result carries it; a function's own traceback goes to the log as well."""
     if isinstance(error, AeroError):
         kind = next((name for cls, name in _KINDS if isinstance(error, cls)), "input")
-        return Failure.of(kind, error)
-    text = _traceback(error)
+        failure = Failure.of(kind, error)
+        return attrs.evolve(failure, message=_shortened(failure.message, _LONGEST_MESSAGE))
+    text = _shortened(_traceback(error), _LONGEST_TRACEBACK, _LONGEST_TRACEBACK // 2)
     sys.stderr.write(text)
     sys.stderr.flush()
     if isinstance(error, MemoryError):
         limit = "reached its memory limit: give the flow more with memory=, or read its inputs in pieces"
         return Failure("memory", f"the function {limit}" if step == "function" else f"step {step} {limit}", False, text)
     first = (_words(error).strip().splitlines() or [""])[0]
-    line = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    line = _shortened(f"{type(error).__name__}: {first}" if first else type(error).__name__, _LONGEST_MESSAGE)
     if step == "function":
         return Failure("function", line, False, text)
     return Failure("executor", f"step {step} failed: {line}", isinstance(error, OSError), text)
@@ -206,6 +213,13 @@ def _words(error: BaseException) -> str:
     # A function's exception may fail at being told, too.
     except Exception:  # noqa: BLE001
         return ""
+
+
+def _shortened(text: str, most: int, end: int = 0) -> str:
+    """A text of so many characters, some of them of its end; what is left out is told."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - end]}… ({len(text)} characters in all)" + (f" …{text[-end:]}" if end else "")
 
 
 def _traceback(error: BaseException) -> str:
