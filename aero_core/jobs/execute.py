@@ -92,7 +92,8 @@ def store(task: Mapping[str, JSON], made: list[JSON], report: Callable[[Report],
 def execute(task: Mapping[str, JSON], report: Callable[[Report], None] | None = None) -> dict[str, JSON]:
     """Do a whole run: pull, function, store.
 
-    Whatever goes wrong comes back in the answer; only an interrupt of the process passes through.
+    Whatever goes wrong comes back in the answer; only an interrupt of the process passes through, unless it
+    meets the function, whose own it might be.
 
     Args:
         task: A `Task` as JSON-able values.
@@ -124,14 +125,8 @@ def _execute(task: Task, report: Callable[[Report], None] | None) -> Result:
             with clock.step("store"):
                 result = attrs.evolve(result, versions=store_all(task, made, plugins, tell))
     # Whatever a user's function or a plugin raises is the run's answer.
-    except Exception as error:  # noqa: BLE001
-        result = Result(failure=_failure(error, clock.name))
-    except SystemExit as error:
-        result = Result(
-            failure=Failure("function", _shortened(f"the function called sys.exit({error.code!r})", _LONGEST_MESSAGE))
-        )
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) or clock.name != "function":
+        if clock.name != "function" and not isinstance(error, (Exception, SystemExit)):
             raise
         result = Result(failure=_failure(error, clock.name))
     metrics: dict[str, JSON] = {f"{step.name}_seconds": step.seconds for step in clock.steps}
@@ -194,6 +189,9 @@ def _failure(error: BaseException, step: str) -> Failure:
         kind = next((name for cls, name in _KINDS if isinstance(error, cls)), "input")
         failure = Failure.of(kind, error)
         return attrs.evolve(failure, message=_shortened(failure.message, _LONGEST_MESSAGE))
+    if isinstance(error, SystemExit) and step == "function":
+        line = f"the function called sys.exit({_words(error.code, repr)})"
+        return Failure("function", _shortened(line, _LONGEST_MESSAGE))
     text = _shortened(_traceback(error), _LONGEST_TRACEBACK, _LONGEST_TRACEBACK // 2)
     sys.stderr.write(text)
     sys.stderr.flush()
@@ -207,9 +205,9 @@ def _failure(error: BaseException, step: str) -> Failure:
     return Failure("executor", f"step {step} failed: {line}", isinstance(error, OSError), text)
 
 
-def _words(error: BaseException) -> str:
+def _words(value: object, tell: Callable[[object], str] = str) -> str:
     try:
-        return str(error)
+        return tell(value)
     # A function's exception may fail at being told, too.
     except Exception:  # noqa: BLE001
         return ""

@@ -107,7 +107,7 @@ def _unharmed(task: Task, pulled: Pulled) -> Iterator[None]:
     before = [(wanted, path.readlink(), _state(path)) for wanted, path in linked if path.is_symlink()]
     try:
         yield
-    except (Exception, SystemExit):
+    except BaseException:
         _check(before, task)
         raise
     _check(before, task)

@@ -273,7 +273,7 @@ class Registry:
                 answer = caller(**given)
             except AeroError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise PluginError(f"plugin {name!r} failed in {spec.__name__}: {_line(error)}") from error
             return cast("R", answer)
 

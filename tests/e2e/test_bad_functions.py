@@ -25,6 +25,7 @@ BAD = {
     "half": (r"raise ValueError('a \ud800')", r"ValueError: a \ud800"),
     "unspeakable": ("raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})()", "Odd"),
     "unusual": ("raise BaseException('odd')", "BaseException: odd"),
+    "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "exits": ("sys.exit(3)", "the function called sys.exit(3)"),
     "ends": ("os._exit(3)", "the function ended its process (exit code 3)"),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "the function ended its process (SIGKILL)"),

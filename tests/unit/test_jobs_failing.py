@@ -10,7 +10,18 @@ from aero_core import jobs
 from aero_core.bundle import describe, pack
 from aero_core.converter import structure, unstructure
 from aero_core.flowfile import load_flow_file
-from aero_core.models import CodeRef, Failure, Location, PluginNeed, Result, Task
+from aero_core.models import (
+    CodeRef,
+    Failure,
+    Location,
+    PluginNeed,
+    Result,
+    Rule,
+    SourceMember,
+    Task,
+    TaskFetch,
+    TaskOutput,
+)
 
 FLOWS = """
 import sys
@@ -34,6 +45,63 @@ def failure(folder: Path, body: str) -> Failure:
     assert [step.name for step in result.steps] == ["pull", "function"]
     assert result.failure is not None
     return result.failure
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise KeyboardInterrupt('enough')", "KeyboardInterrupt: enough"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("import signal; signal.raise_signal(signal.SIGINT)", "KeyboardInterrupt"),
+        ("sys.exit(3)", "the function called sys.exit(3)"),
+        ("sys.exit(type('Odd', (), {'__repr__': lambda self: 1 / 0})())", "the function called sys.exit()"),
+    ],
+)
+def test_whatever_a_function_raises_is_its_failure(tmp_path: Path, body: str, message: str) -> None:
+    found = failure(tmp_path, body)
+    assert (found.kind, found.message, found.retryable) == ("function", message, False)
+
+
+PLUGIN = """
+import sys
+from aero_core.hookspecs import hookimpl
+from aero_core.models import Family, Provides
+
+@hookimpl
+def aero_provides():
+    return [Provides(Family.FETCH, "odd")]
+
+@hookimpl
+def aero_fetch(member):
+    {body}
+"""
+
+
+def look(folder: Path, body: str) -> Result:
+    """A run that looks at a source by a plugin."""
+    (folder / "odd.py").write_text(PLUGIN.format(body=body))
+    task = Task(
+        "run",
+        "attempt",
+        "cases",
+        "id",
+        fetches=(TaskFetch(SourceMember("odd://source")),),
+        outputs=(TaskOutput("", "cases", "id", Rule(), Location(folder.as_uri())),),
+        plugins=(PluginNeed("local"), PluginNeed("odd", module=str(folder / "odd.py"))),
+    )
+    return structure(jobs.execute(unstructure(task)), Result)
+
+
+def test_a_plugin_that_exits_is_not_taken_for_the_function(tmp_path: Path) -> None:
+    found = look(tmp_path, "sys.exit(3)").failure
+    assert found is not None
+    assert (found.kind, found.message) == ("plugin", "plugin 'odd' failed in aero_fetch: SystemExit: 3")
+
+
+def test_an_interrupt_of_another_step_passes_through(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        look(tmp_path, "raise KeyboardInterrupt")
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,13 @@ def aero_fetch(member):
 """
 
 
-def test_a_plugin_that_raises_is_named_with_its_hook(tmp_path: Path) -> None:
-    plugins = _load(tmp_path, gopher=GOPHER.format(body="raise KeyError('menu')"))
-    with pytest.raises(PluginError, match=r"^plugin 'gopher' failed in aero_fetch: KeyError: 'menu'$") as caught:
+@pytest.mark.parametrize("error", [KeyError("menu"), SystemExit("no menu")])
+def test_a_plugin_that_raises_is_named_with_its_hook(tmp_path: Path, error: BaseException) -> None:
+    plugins = _load(tmp_path, gopher=GOPHER.format(body=f"raise {error!r}"))
+    told = f"plugin 'gopher' failed in aero_fetch: {type(error).__name__}: {error}"
+    with pytest.raises(PluginError, match=f"^{told}$") as caught:
         _fetch(plugins)
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert type(caught.value.__cause__) is type(error)
 
 
 def test_an_error_of_aeros_own_kind_passes_through(tmp_path: Path) -> None:
