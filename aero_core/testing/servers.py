@@ -74,7 +74,7 @@ class Reply:
         body: Sent with `status`.
         cut: Close the connection after so many bytes of the body.
         hang: Say nothing more (after `cut` bytes of the body, if given) until the server closes.
-        drip: Send the body byte by byte, with so many seconds between them.
+        drip: Send the body (or `raw`) byte by byte, with so many seconds between them.
         drop: Close the connection without an answer.
         raw: Send these bytes in place of an answer, then close the connection.
     """
@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         resource = self.web.resource(path)
         if reply.drop or reply.raw is not None:
             self._note(0)
-            self.wfile.write(reply.raw or b"")
+            self._send_raw(reply)
             self.close_connection = True
         elif reply.hang and reply.cut is None:
             self._note(0)
@@ -337,6 +337,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.web.closing.wait()
         if reply.cut is not None:
             self.close_connection = True
+
+    def _send_raw(self, reply: Reply) -> None:
+        if reply.drip is None:
+            self.wfile.write(reply.raw or b"")
+        else:
+            self._drip(reply.raw or b"", reply.drip)
 
     def _drip(self, data: bytes, seconds: float) -> None:
         for byte in data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from typing import Any
@@ -15,7 +16,8 @@ from requests.structures import CaseInsensitiveDict
 
 from aero_core.errors import FetchError
 from aero_core.models import SourceMember
-from aero_http.messages import cannot, connection_failed
+from aero_http.lateness import SPAN
+from aero_http.messages import Interrupted, cannot, connection_failed, seconds
 from aero_http.settings import Settings
 from aero_http.urls import check_url, origin
 
@@ -113,12 +115,16 @@ def ask(
         Interrupted: The same, but it may pass.
     """
     home, here, withheld = origin(url), url, False
+    span = SPAN * settings.read_timeout
+    until = time.monotonic() + span
     for _ in range(settings.redirects + 1):
         sent = headers if withheld else {**credentials, **headers}
         response = _send(session, here, sent, settings)
         if response.status_code not in _REDIRECTS:
             return Answer(response, here, withheld and bool(credentials))
         there = _follow(session, response, here)
+        if time.monotonic() > until:
+            raise Interrupted(cannot(url, f"its redirects came to no end within {seconds(span)}"))
         withheld = withheld or origin(there) != home
         here = there
     raise cannot(url, f"it redirects more than {settings.redirects} times", retryable=False)

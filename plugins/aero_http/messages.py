@@ -20,6 +20,7 @@ import requests
 import urllib3.exceptions
 
 from aero_core.errors import ContentGone, FetchError
+from aero_http.lateness import Late
 from aero_http.settings import Settings
 from aero_http.times import read_time
 from aero_http.urls import shown
@@ -178,9 +179,13 @@ def _why(causes: list[BaseException], settings: Settings) -> tuple[str, bool]:
         return "it is no valid URL", False
     if find(socket.gaierror, urllib3.exceptions.NameResolutionError):
         return "its host name cannot be resolved; check the URL and the network", True
+    if late := find(Late):
+        return str(late), True
     # A refused or unreachable address derives from ConnectTimeoutError too.
     refused = find(urllib3.exceptions.NewConnectionError)
-    if find(urllib3.exceptions.ConnectTimeoutError) and not refused:
+    # That TLS took too long, Python tells by words alone.
+    handshake = any(isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in causes)
+    if handshake or (find(urllib3.exceptions.ConnectTimeoutError) and not refused):
         return f"no connection within {seconds(settings.connect_timeout)}", True
     if find(urllib3.exceptions.ReadTimeoutError, requests.exceptions.ReadTimeout):
         return f"the server sent nothing for {seconds(settings.read_timeout)}", True

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib3.exceptions import MaxRetryError
 from urllib3.util.retry import Retry
 
+from aero_http.lateness import SPAN
 from aero_http.messages import Interrupted
 from aero_http.settings import Settings
 
@@ -18,7 +19,7 @@ class Pace:
     """Notices a body that trickles: the read timeout bounds silences, but not how many there are."""
 
     def __init__(self, settings: Settings) -> None:
-        self._rate, self._span = settings.min_rate, 2 * settings.read_timeout
+        self._rate, self._span = settings.min_rate, SPAN * settings.read_timeout
         self._since, self._bytes = time.monotonic(), 0
 
     def trickles(self, count: int) -> bool:

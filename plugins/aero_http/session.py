@@ -18,6 +18,7 @@ import truststore
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from aero_http.lateness import watch
 from aero_http.settings import Settings
 
 _silent: ContextVar[bool] = ContextVar("silent", default=False)
@@ -94,10 +95,15 @@ class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Give every pool the context."""
         super().init_poolmanager(*args, **self._with_context(kwargs))
+        watch(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Give every proxy's pool the context."""
-        return super().proxy_manager_for(proxy, **self._with_context(kwargs))
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **self._with_context(kwargs))
+        if not known:
+            watch(manager)
+        return manager
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Keep requests from adding its own bundle: the context knows whom to trust."""

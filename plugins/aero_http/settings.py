@@ -13,7 +13,8 @@ class Settings:
 
     Attributes:
         connect_timeout: Seconds until a connection must stand.
-        read_timeout: Seconds that a server may keep silent.
+        read_timeout: Seconds that a server may keep silent. Headers must be complete within twice as
+            long, and so must redirects.
         min_rate: Bytes a second that a body must bring, on the average of twice `read_timeout`, or it
             counts as broken off; 0 for any.
         retries: How often one fetch is tried again after a passing failure. A broken download that
