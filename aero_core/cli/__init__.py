@@ -20,8 +20,11 @@ def main() -> None:
     # Before the rest is loaded, which takes a moment.
     signals.take()
     from aero_core.cli.root import run
+    from aero_core.cli.streams import let_go
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    let_go()
+    sys.exit(code)
 
 
 def _open_streams() -> None:

@@ -13,6 +13,7 @@ import click
 
 from aero_core.cli.harmless import harmless
 from aero_core.cli.output import short, size_of, when
+from aero_core.cli.streams import if_written
 from aero_core.engine import Event, EventKind
 from aero_core.models import Progress as ProgressCall
 from aero_core.models import Report, Run, RunState
@@ -103,10 +104,12 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         if self._quiet:
             return
         text = harmless(text)
-        if self._bars is not None:
-            self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            click.echo(text, err=True)
+        # In the engine's loop: a disk that is full of such lines must not end what runs.
+        with if_written():
+            if self._bars is not None:
+                self._bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                click.echo(text, err=True)
 
 
 def _amount(done: int, total: int | None) -> str:

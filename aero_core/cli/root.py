@@ -7,10 +7,10 @@ import errno
 import importlib
 import importlib.metadata
 import logging
-import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING
@@ -192,22 +192,15 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_TERMINATED if signals.taken() == SIGTERM else EXIT_INTERRUPTED
     except _ReaderGone:
         # `aero list run | head`: nothing is left to say to it.
-        _print_no_more()
         return 0
     except Exception as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _print_no_more()
             _say(f"the disk of AERO's state, or of its output, is full ({error.strerror}): make room")
             return StateError.exit_code
         if logging.getLogger().isEnabledFor(logging.INFO):
             raise
         _say(f"internal error, {type(error).__name__}: {error} (this is a bug: `aero -v ...` shows where)")
         return EXIT_INTERNAL
-
-
-def _print_no_more() -> None:
-    """Let what is left in buffers go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: click.ClickException, arguments: Sequence[str]) -> str:
@@ -222,7 +215,9 @@ def _explain(error: click.ClickException, arguments: Sequence[str]) -> str:
 
 
 def _say(message: str) -> None:
-    click.echo(f"Error: {harmless(' '.join(message.split()))}", err=True)
+    # The exit code says it too, to whom this cannot be told.
+    with suppress(OSError):
+        click.echo(f"Error: {harmless(' '.join(message.split()))}", err=True)
 
 
 def _points() -> list[importlib.metadata.EntryPoint]:

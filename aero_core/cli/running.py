@@ -17,6 +17,7 @@ from aero_core.cli.harmless import harmless
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings
+from aero_core.cli.streams import let_go, say
 from aero_core.cli.waiting import failure, waits_for
 from aero_core.engine import Stopping
 from aero_core.errors import AeroError, FlowFileError, NotFound
@@ -140,7 +141,9 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
         signals.interrupt()
         _stay(settings, files, prune)
     except KeyboardInterrupt:
-        click.echo("stopped", err=True)
+        say("stopped")
+    # It has done its work, whether or not its words could be kept.
+    let_go()
 
 
 def _stay(settings: Settings, files: Sequence[str], prune: bool) -> None:
@@ -152,7 +155,7 @@ def _stay(settings: Settings, files: Sequence[str], prune: bool) -> None:
         with Stopping(patient=True) as stopping, progress, aero.engine(None, progress) as engine:
             stopping.stops(engine)
             # Not sooner: who reads this may stop it at once.
-            click.echo("AERO is up; Ctrl-C stops it.", err=True)
+            say("AERO is up; Ctrl-C stops it.")
             engine.run_forever()
 
 
@@ -186,7 +189,7 @@ def _warn_of_plugins(aero: api.Aero, settings: Settings) -> None:
     for info in aero.plugins.infos():
         if info.status == "broken":
             advice = f"`{_command(aero, settings)} doctor` checks all"
-            click.echo(harmless(f"warn  plugin {info.name} is left out: {info.reason} ({advice})"), err=True)
+            say(harmless(f"warn  plugin {info.name} is left out: {info.reason} ({advice})"))
 
 
 def _told(change: Change, dry_run: bool = False) -> tuple[str, str, str]:
@@ -204,7 +207,7 @@ def _print_changes(changes: Sequence[Change]) -> None:
     for change in changes:
         if change.kind is not ChangeKind.UNCHANGED:
             kind, flow, what = _told(change)
-            click.echo(f"{kind:<9} {flow}" + (f": {what}" if what else ""))
+            say(f"{kind:<9} {flow}" + (f": {what}" if what else ""), err=False)
 
 
 def _print_made(aero: api.Aero, settings: Settings, flows: Sequence[Flow], ended: Sequence[Run]) -> None:

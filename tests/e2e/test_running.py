@@ -261,6 +261,14 @@ def test_an_output_that_takes_nothing(counting: Project) -> None:
     assert refused(done, 4).startswith("the disk of AERO's state, or of its output, is full")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_words_that_cannot_be_kept_change_nothing(counting: Project) -> None:
+    done = counting.call(f'sh -c "{AERO} run flows.py 2> /dev/full"')
+    assert done.code == 0
+    assert "lines@1" in done.out
+    assert counting.call(f'sh -c "{AERO} show nothing 2> /dev/full"').code == 3
+
+
 def test_closed_streams(counting: Project) -> None:
     counting.call(f'sh -c "{AERO} run flows.py <&- >&- 2>&-"')
     assert counting.aero("get", "lines", "-o", "-").out == "2\n"

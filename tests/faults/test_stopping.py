@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from aero_core import api
 from aero_core.engine import Event, EventKind
 from aero_core.models import RunState
 from tests.faults.conftest import Place
-from tests.faults.program import Program, check_whole, run, until
+from tests.faults.program import AERO, Program, check_whole, run, until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
@@ -25,6 +27,19 @@ def test_an_idle_engine_stops_at_once(place: Place, number: signal.Signals) -> N
         assert program.end(5) == 0
         assert program.lines[-1] == "stopped"
     check_whole(place.flows)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_engine_whose_words_fill_the_disk_goes_on(place: Place) -> None:
+    command = ["sh", "-c", 'exec "$@" > /dev/full 2>&1', "sh", str(AERO), "up", str(place.flows)]
+    with subprocess.Popen(command, cwd=place.folder) as program:
+        until(lambda: place.reached("counted"), "a function that runs")
+        place.signals.joinpath("counted").unlink()
+        place.publish("second")
+        until(lambda: place.reached("counted"), "a function that runs again")
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(20) == 0
+    check_whole(place.flows, at_rest=False)
 
 
 def test_in_the_background_of_a_script_too(place: Place) -> None:
