@@ -199,7 +199,8 @@ class Catalog(ABC):
           that is being collected: CommitConflict.
         - `available_at` is the clock's now, and later than that of any version of the data before; None when held.
         - State: `unchanged` when it made no version though the flow has outputs; `succeeded` otherwise. Unchanged polls
-          (runs of flows with a source) are kept for the last 100 of a flow, and get no outbox record.
+          (runs of flows with a source) are kept for the last 100 of a flow, and get no outbox record; those that go are
+          `forgotten` in the answer, so that their logs go too.
         - `consumed` becomes the used number of each input, `attempted` is cleared, a due revision up to the run's
           is done.
         - Then every active flow that reads a data with a new current version, and this flow itself, is decided anew;

@@ -20,7 +20,7 @@ from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short
 from aero_core.cli.progress import transfer_bar
 from aero_core.cli.root import Settings
 from aero_core.cli.waiting import waits_for
-from aero_core.engine import log_name
+from aero_core.engine import log_of
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
     Data,
@@ -254,7 +254,7 @@ def logs(settings: Settings, ref: str) -> None:
         run = _run_of(aero, ref)
         text = False
         # The record names the log once the attempt has ended; what it writes is there before.
-        log = aero.config.state / (run.log or f"logs/{log_name(run)}")
+        log = aero.config.state / run.log if run.log else log_of(aero.config.state, run.id)
         if log.is_file():
             text = log.stat().st_size > 0
             _show(log)

@@ -25,7 +25,7 @@ from aero_core.engine.attempts import Finished, Heard, Live
 from aero_core.engine.events import Event, EventKind
 from aero_core.engine.lease import Lease
 from aero_core.engine.looking import flow_ids, live_runs
-from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_name, result_of, with_heard
+from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_of, result_of, with_heard
 from aero_core.engine.waking import Waker
 from aero_core.errors import AeroError, CatalogError, StaleRun
 from aero_core.models import (
@@ -268,7 +268,7 @@ class Engine:
         self._has_claimed = True
         self._tell(Event(EventKind.BEGAN, run))
         scratch = self._lease.scratch / (run.attempt_id or run.id)
-        log = self._config.state / "logs" / log_name(run)
+        log = log_of(self._config.state, run.id)
         former = self._live.pop(run.id, None)
         if former is not None and run.handle is None:
             # Our own lease ran out, and the run came to us again: it must not overlap itself.
@@ -358,6 +358,8 @@ class Engine:
                     commit = commit_of(claim, result, self._config, kept)
                     committed = self._catalog.commit(commit)
                     self._end(claim, committed.run, committed.versions)
+                    for forgotten in committed.forgotten:
+                        self._remove_log(forgotten)
                     return
                 except (StaleRun, CatalogError):
                     raise
@@ -380,8 +382,17 @@ class Engine:
             if len(ran) == len(claim.flow.spec.argument_sets):
                 self._mine = flow_ids(self._catalog) if self._mine is None else frozenset(self._mine)
                 self._mine -= {run.flow_id}
+        # Only now: until its end another engine might have taken the run over, and write there.
+        self._remove_log(run.id, only_empty=True)
         self.ended.append(run)
         self._tell(Event(EventKind.ENDED, run, versions))
+
+    def _remove_log(self, run_id: str, only_empty: bool = False) -> None:
+        """Remove the log of a run that has ended, if it has one."""
+        log = log_of(self._config.state, run_id)
+        with suppress(OSError):
+            if not (only_empty and log.stat().st_size):
+                log.unlink()
 
     def _warn(self, message: str, run: Run | None = None) -> None:
         logger.warning("%s", message)

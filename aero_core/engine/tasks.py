@@ -24,7 +24,6 @@ from aero_core.models import (
     Launched,
     Previous,
     Result,
-    Run,
     SourceMember,
     Task,
     TaskFetch,
@@ -229,6 +228,6 @@ def retry_after(attempt: int, retries: int, failure: Failure) -> float | None:
     return float(max(backoff, min(failure.retry_after or 0.0, LONGEST_WAIT)))
 
 
-def log_name(run: Run) -> str:
-    """File name of a run's log: attempts append to one file."""
-    return re.sub(r"[^0-9a-f-]", "", run.id) + ".log"
+def log_of(state: Path, run_id: str) -> Path:
+    """A run's log in the state folder: attempts append to one file."""
+    return state / "logs" / (re.sub(r"[^0-9a-f-]", "", run_id) + ".log")

@@ -280,10 +280,15 @@ class Commit:
 
 @frozen
 class Committed:
-    """A commit's result; the same one however often it is sent."""
+    """A commit's result; the same one however often it is sent.
+
+    Attributes:
+        forgotten: Ids of old runs of which the record keeps nothing any more; told once.
+    """
 
     run: Run
     versions: tuple[Version, ...] = ()
+    forgotten: tuple[str, ...] = ()
 
 
 @frozen

@@ -280,11 +280,16 @@ class CommittingContract:
     def test_the_last_hundred_unchanged_polls_are_kept(self, world: World) -> None:
         world.register(source("a"))
         made = world.make("a", "one").run
-        ids = []
+        ids: list[str] = []
+        forgotten: list[str] = []
         for _ in range(103):
             world.ask("a")
-            ids.append(world.commit(world.claim("a"), "one").run.id)
+            committed = world.commit(world.claim("a"), "one")
+            ids.append(committed.run.id)
+            forgotten += committed.forgotten
         assert [run.id for run in world.runs("a")] == [*reversed(ids[3:]), made.id]
+        # Their logs lie elsewhere, and go by this.
+        assert forgotten == ids[:3]
 
     def test_unchanged_analyses_are_kept(self, world: World) -> None:
         world.register(analysis("a"))

@@ -140,13 +140,14 @@ class Committing(Base):
             state = RunState.SUCCEEDED if changed else RunState.UNCHANGED
             ended = attrs.evolve(_end(ending, state, commit), generated=generated)
             settle(connection, run, numbers_of(run), consumed=True)
+            forgotten: tuple[str, ...] = ()
             if ending.flow.spec.source is not None and state is RunState.UNCHANGED:
-                _forget_old_polls(ending)
+                forgotten = _forget_old_polls(ending)
             else:
                 _record(ending, ended, versions)
             current = {version.data_id for version in versions if version.standing is Standing.CURRENT}
             look_at_concerned(connection, run.flow_id, current, now)
-            return Committed(ended, versions)
+            return Committed(ended, versions, forgotten)
 
     def fail(self, failed: FailedAttempt) -> Run:
         with self._db.write() as connection:
@@ -328,14 +329,16 @@ def _environment(connection: sa.Connection, environment: Environment | None) -> 
     return identity
 
 
-def _forget_old_polls(ending: _Ending) -> None:
+def _forget_old_polls(ending: _Ending) -> tuple[str, ...]:
+    """Keep the newest polls of the flow that found nothing; answers the ids of the others."""
     flow = {"flow": ending.run.flow_id}
     oldest = ending.connection.execute(_OLDEST_POLL, flow).scalar()
     if oldest is None:
-        return
+        return ()
     old = ending.connection.execute(_OLD_POLLS, {**flow, "oldest": oldest}).scalars().all()
     for column in (t.run_used.c.run_id, t.run_generated.c.run_id, t.run.c.id):
         ending.connection.execute(sa.delete(column.table).where(column.in_(old)))
+    return tuple(old)
 
 
 def _record(ending: _Ending, run: Run, made: tuple[Version, ...]) -> None:

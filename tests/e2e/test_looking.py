@@ -179,6 +179,9 @@ def test_get_into_a_folder(ran: Project) -> None:
 def test_logs(ran: Project, runs: list[Any]) -> None:
     assert ran.aero("logs", "lines").out == "counting\n"
     assert ran.aero("logs", runs[-1]["id"][:8]).out.endswith("wrote nothing\n")
+    assert runs[-1]["log"] is None
+    written = {run["log"] for run in runs if run["log"]}
+    assert {f"logs/{path.name}" for path in (ran.folder / ".aero/logs").iterdir()} == written
     assert "no run or flow is 'line': did you mean lines?" in ran.refuses("logs", "line", code=3)
 
 

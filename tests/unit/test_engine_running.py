@@ -104,6 +104,48 @@ def test_only_some_flows_are_driven(world: World) -> None:
     assert world.runs("b")[0].state is RunState.QUEUED
 
 
+# Logs
+
+
+def test_a_log_goes_with_the_last_that_is_known_of_its_run(world: World) -> None:
+    world.register(source("a", "h"))
+    world.bring("a", "same")
+    with world.running():
+        world.ask("a")
+        first = world.hand.wait(1)
+        Path(str(first.log)).write_text("nothing new\n")
+        world.hand.succeed(first, "same")
+        world.wait_for(EventKind.ENDED)
+    for _ in range(99):
+        world.bring("a", "same")
+    assert first.task["run_id"] in [run.id for run in world.catalog.list_runs(limit=200).items]
+    assert Path(str(first.log)).exists()
+    world.ask("a")
+    with world.running():
+        world.hand.succeed(world.hand.wait(2), "same")
+        world.wait_for(EventKind.ENDED, 2)
+    assert first.task["run_id"] not in [run.id for run in world.catalog.list_runs(limit=200).items]
+    assert not Path(str(first.log)).exists()
+
+
+def test_attempts_share_a_log_which_stays_if_any_wrote(world: World) -> None:
+    world.register(spec("loud", retries=1), spec("silent", retries=1))
+    runs = [world.ask("loud"), world.ask("silent")]
+    with world.running():
+        for attempt in (world.hand.wait(1), world.hand.wait(2)):
+            text = "tried\n" if attempt.task["flow"] == "loud" else ""
+            Path(str(attempt.log)).write_text(text)
+            world.hand.fail(attempt)
+        world.wait_for(EventKind.RETRY, 2)
+        for number in (3, 4):
+            world.hand.succeed(world.hand.wait(number))
+        world.wait_for(EventKind.ENDED, 2)
+    loud, silent = [world.catalog.run(run.id).log for run in runs]
+    assert loud is not None
+    assert silent is None
+    assert [path.name for path in (world.config.state / "logs").iterdir()] == [Path(loud).name]
+
+
 # Failures
 
 
