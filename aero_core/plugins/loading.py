@@ -93,8 +93,10 @@ class Registry:
         for name in self._having("aero_shutdown"):
             try:
                 self._ask(hookspecs.aero_shutdown, name)()
+            except KeyboardInterrupt:
+                raise
             # It is over for this plugin in any case, and the others are still to come.
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001
                 self._infos[name] = attrs.evolve(self._infos[name], reason=f"failed at shutdown: {_line(error)}")
 
     def infos(self) -> tuple[PluginInfo, ...]:
@@ -186,8 +188,10 @@ class Registry:
             self._configure(candidate.name)
             hooks = tuple(sorted(caller.name for caller in self._hooks(candidate.name)))
             self._infos[candidate.name] = attrs.evolve(info, provides=provides, hooks=hooks)
+        except KeyboardInterrupt:
+            raise
         # A plugin is other people's code: whatever it does while it loads, `sys.exit` too, AERO goes on without it.
-        except (Exception, SystemExit) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             if self._manager.has_plugin(candidate.name):
                 self._manager.unregister(name=candidate.name)
             self._infos[candidate.name] = attrs.evolve(
@@ -271,9 +275,9 @@ class Registry:
             given = signature.bind(*args, **kwargs).arguments
             try:
                 answer = caller(**given)
-            except AeroError:
+            except (AeroError, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 raise PluginError(f"plugin {name!r} failed in {spec.__name__}: {_line(error)}") from error
             return cast("R", answer)
 
@@ -333,7 +337,11 @@ def _import_file(path: Path) -> object:
 
 
 def _line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
+    try:
+        text = str(error).strip().splitlines()
+    # An exception of other people's may fail at being told, too.
+    except Exception:  # noqa: BLE001
+        text = []
     if isinstance(error, pluggy.PluginValidationError):
         # Which arguments are wrong stands in its later lines.
         return "; ".join(line.strip() for line in text)

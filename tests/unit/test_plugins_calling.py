@@ -127,14 +127,15 @@ def test_commands_of_one_module_fail_alone(tmp_path: Path) -> None:
     assert reasons["bad"] == "plugin 'bad' failed in aero_commands: OSError: no"
 
 
-def test_a_shutdown_that_fails_stops_no_other(tmp_path: Path) -> None:
-    bad = "@hookimpl\ndef aero_shutdown():\n    raise OSError('no')\n"
+@pytest.mark.parametrize("error", ["OSError", "SystemExit", "GeneratorExit"])
+def test_a_shutdown_that_fails_stops_no_other(tmp_path: Path, error: str) -> None:
+    bad = f"@hookimpl\ndef aero_shutdown():\n    raise {error}('no')\n"
     good = "@hookimpl\ndef aero_shutdown():\n    open('down', 'w').close()\n"
     plugins = _load(tmp_path, a_bad=bad, b_good=good)
     plugins.close()
     assert Path("down").exists()
     reasons = {info.name: info.reason for info in plugins.infos()}
-    assert reasons["a_bad"] == "failed at shutdown: plugin 'a_bad' failed in aero_shutdown: OSError: no"
+    assert reasons["a_bad"] == f"failed at shutdown: plugin 'a_bad' failed in aero_shutdown: {error}: no"
 
 
 def test_every_gate_is_heard(tmp_path: Path) -> None:

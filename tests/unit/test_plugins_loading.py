@@ -135,6 +135,8 @@ def test_what_is_disabled_is_named_where_it_is_missed() -> None:
         ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("this is no Python", "SyntaxError: invalid syntax"),
         ("import sys; sys.exit('enough')", "SystemExit: enough"),
+        ("class Skipped(BaseException): pass\nraise Skipped('not here')", "Skipped: not here"),
+        ("class Odd(Exception):\n    def __str__(self): return 1 / 0\nraise Odd", "Odd"),
         ("aero_api_version = 2", "it is written for version 2 of AERO's hooks, this AERO has 1"),
     ],
 )
