@@ -53,6 +53,7 @@ from aero_core.models import (
     Version,
 )
 from aero_core.plugins import scheme_of
+from aero_core.state import check_named, has_state, make_state
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class Aero(AbstractContextManager["Aero"]):
         try:
             check_settings(self.plugins)
             self.plugins.serving(Family.CATALOG, scheme_of(config.catalog_url))
-            if configuration.has_state(config):
+            if has_state(config):
                 self._catalog = self._open_catalog()
         except BaseException:
             self.plugins.close()
@@ -132,7 +133,7 @@ class Aero(AbstractContextManager["Aero"]):
             NotFound: The state folder was named, and is none: only registering makes a new one there.
         """
         if self._catalog is None:
-            configuration.check_named(self.config)
+            check_named(self.config)
         return self._made_catalog()
 
     def _made_catalog(self) -> Catalog:
@@ -141,7 +142,7 @@ class Aero(AbstractContextManager["Aero"]):
         return self._catalog
 
     def _open_catalog(self) -> Catalog:
-        configuration.make_state(self.config)
+        make_state(self.config)
         return self.plugins.open_catalog(self.config.catalog_url)
 
     # Registering

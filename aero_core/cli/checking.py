@@ -19,6 +19,7 @@ from aero_core.config import Config
 from aero_core.errors import AeroError, NotFound
 from aero_core.models import Family
 from aero_core.plugins import PluginInfo, Plugins, scheme_of
+from aero_core.state import check_named, has_state, make_state
 
 
 @frozen
@@ -144,11 +145,11 @@ def _plugins(found: Plugins, config: Config | None) -> Iterator[Diagnosis]:
 
 def _state(config: Config, found: Plugins) -> Iterator[Diagnosis]:
     try:
-        configuration.check_named(config)
-        if not configuration.has_state(config):
+        check_named(config)
+        if not has_state(config):
             yield Diagnosis("state", True, f"{config.state} is made at the first run")
             return
-        configuration.make_state(config)
+        make_state(config)
         free = shutil.disk_usage(config.state).free
         yield Diagnosis("state", free > 0, f"{config.state}, {size_of(free)} free")
         catalog = found.open_catalog(config.catalog_url)

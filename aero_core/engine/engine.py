@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from aero_core.catalog import Catalog
-from aero_core.config import Config, check_writable
+from aero_core.config import Config
 from aero_core.converter import unstructure
 from aero_core.engine.attempts import Finished, Heard, Live
 from aero_core.engine.events import Event, EventKind
@@ -41,6 +41,7 @@ from aero_core.models import (
     Version,
 )
 from aero_core.plugins import Plugins
+from aero_core.state import check_writable
 
 logger = logging.getLogger("aero.engine")
 

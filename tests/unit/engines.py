@@ -12,7 +12,7 @@ from typing import Any, cast
 import attrs
 
 from aero_core.api.registering import make_plugins
-from aero_core.config import Config, LimitSettings, Profile, Selection, Store, make_state
+from aero_core.config import Config, LimitSettings, Profile, Selection, Store
 from aero_core.engine import Engine, Event, EventKind
 from aero_core.models import (
     JSON,
@@ -33,6 +33,7 @@ from aero_core.models import (
     Schedule,
     Source,
 )
+from aero_core.state import make_state
 from tests.unit.site_hand import Hand
 
 SITE = Path(__file__).with_name("site_hand.py")
