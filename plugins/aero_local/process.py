@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from aero_core.errors import ExecutorError
+from aero_local.descendants import end_descendants
 
 # A worker's end shows at once as the end of the connection, unless a child that was forked behind
 # Python's back holds it open: then it is found by looking.
@@ -126,6 +127,9 @@ class Process:
     def kill(self) -> None:
         """End the process and all that it started. The thread that talks to it meets `Ended`."""
         with self._ending, suppress(ProcessLookupError, PermissionError):
+            # Once its status has been asked for, its number may be another process's.
+            if self._popen.returncode is None:
+                end_descendants(self._popen.pid)
             os.killpg(self._popen.pid, signal.SIGKILL)
 
     def close(self, *, at_once: bool = False) -> None:

@@ -67,6 +67,18 @@ def do_child(task: Mapping[str, Any], tell: Tell) -> Any:
     return child.pid
 
 
+def do_daemon(task: Mapping[str, Any], tell: Tell) -> Any:
+    """An orphan in a session of its own, and its child."""
+    mark = task["mark"]
+    inner = f"sleep 600 & echo {os.getpid()} $$ $! > {mark}.part; mv {mark}.part {mark}; wait"
+    subprocess.run(["sh", "-c", 'sh -c "$0" &', inner], start_new_session=True, check=True)
+    while not Path(mark).exists():
+        time.sleep(0.005)
+    if task["hang"]:
+        time.sleep(600)
+    return int(Path(mark).read_text().split()[2])
+
+
 def do_orphan(task: Mapping[str, Any], tell: Tell) -> Any:
     done = subprocess.run(
         ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True, check=True

@@ -24,6 +24,7 @@ from aero_local.executor import Pool, PoolSettings
 HERE = Path(__file__).parent
 WAIT = 60.0
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps to the limit")
+children = pytest.mark.parametrize("do", ["child", pytest.param("daemon", marks=linux)])
 
 
 @pytest.fixture(autouse=True)
@@ -206,7 +207,7 @@ def test_the_surroundings_of_a_run(pool: Any, launch: Any) -> None:
     assert str(Path.cwd()) not in around["path"]
 
 
-@pytest.mark.parametrize("do", ["child", "orphan"])
+@pytest.mark.parametrize("do", ["child", "orphan", "daemon"])
 @linux
 def test_what_a_run_left_running_is_ended(pool: Any, launch: Any, tmp_path: Path, do: str) -> None:
     one = pool(workers=1)
@@ -375,9 +376,10 @@ def test_timeout_counts_from_the_functions_start(pool: Any, launch: Any, tmp_pat
     answer(pulling)
 
 
-def test_timeout_ends_the_functions_children(pool: Any, launch: Any, tmp_path: Path) -> None:
+@children
+def test_timeout_ends_the_functions_children(pool: Any, launch: Any, tmp_path: Path, do: str) -> None:
     mark = tmp_path / "mark"
-    future = launch(pool(), "child", mark=str(mark), hang=True, timeout=1.0)
+    future = launch(pool(), do, mark=str(mark), hang=True, timeout=1.0)
     assert failure(future)["kind"] == "timeout"
     for pid in mark.read_text().split():
         eventually(partial(gone, int(pid)))
@@ -386,9 +388,10 @@ def test_timeout_ends_the_functions_children(pool: Any, launch: Any, tmp_path: P
 # Cancelling
 
 
-def test_cancel_ends_a_run(pool: Any, launch: Any, tmp_path: Path) -> None:
+@children
+def test_cancel_ends_a_run(pool: Any, launch: Any, tmp_path: Path, do: str) -> None:
     one, mark = pool(), tmp_path / "mark"
-    future = launch(one, "child", id="it", mark=str(mark), hang=True)
+    future = launch(one, do, id="it", mark=str(mark), hang=True)
     pids = eventually(lambda: mark.exists() and mark.read_text().split())
     assert one.cancel("it") is True
     assert failure(future)["kind"] == "cancelled"
@@ -452,9 +455,10 @@ def test_a_receiver_that_fails_harms_no_run(pool: Any, launch: Any) -> None:
 # The engine's end
 
 
-def test_close_loses_what_runs_and_waits(pool: Any, launch: Any, tmp_path: Path) -> None:
+@children
+def test_close_loses_what_runs_and_waits(pool: Any, launch: Any, tmp_path: Path, do: str) -> None:
     one, mark = pool(workers=1), tmp_path / "mark"
-    futures = [launch(one, "child", mark=str(mark), hang=True), launch(one, "nothing")]
+    futures = [launch(one, do, mark=str(mark), hang=True), launch(one, "nothing")]
     pids = eventually(lambda: mark.exists() and mark.read_text().split())
     started = time.monotonic()
     one.close()
