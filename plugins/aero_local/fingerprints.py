@@ -9,8 +9,9 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
+from itertools import chain
 
 from aero_core.errors import FetchError
 from aero_core.models import Artifact, Progress, Rule
@@ -138,11 +139,11 @@ def _rows(artifact: Artifact, delimiter: str | None, progress: Progress) -> Iter
     # The module's own limit of 128 KiB a cell is less than an outline on a map takes. It is the
     # process's, and only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), LINE_LIMIT))
-    lines = whole_lines(artifact, progress)
+    lines = _RowLines(whole_lines(artifact, progress))
     first = next(lines, None)
     if first is None:
         return
-    reader = csv.reader(_chain(first, lines), delimiter=delimiter or _likely_delimiter(first))
+    reader = csv.reader(chain((first,), lines), delimiter=delimiter or _likely_delimiter(first))
     while True:
         try:
             row = next(reader, None)
@@ -153,13 +154,37 @@ def _rows(artifact: Artifact, delimiter: str | None, progress: Progress) -> Iter
             ) from None
         if row is None:
             return
+        lines.begin_row()
         if row:
             yield row
 
 
-def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+class _RowLines:
+    """Lines that are read as rows: behind a quote that is left open, a row would hold all of them."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._number = self._first = 1
+        self._size = 0
+
+    def begin_row(self) -> None:
+        """Count anew."""
+        self._first, self._size = self._number, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._number += 1
+        self._size += len(line)
+        if self._size > LINE_LIMIT:
+            raise FetchError(
+                f"the content has a row of more than {LINE_LIMIT} characters that begins in line {self._first}: "
+                "too long for the rule csv; is a quote left open? If not, use rule='bytes'",
+                retryable=False,
+            )
+        return line
 
 
 def _likely_delimiter(header: str) -> str:

@@ -23,7 +23,7 @@ from aero_core.errors import FetchError
 from aero_core.models import Artifact, Progress
 from aero_local.digests import Multiset
 from aero_local.options import Options
-from aero_local.reading import charset, open_bytes, open_text
+from aero_local.reading import LINE_LIMIT, charset, open_bytes, open_text
 
 _BLOCK = 1 << 14
 _SMALL = 1 << 14
@@ -67,24 +67,56 @@ def digest(artifact: Artifact, progress: Progress, ignore: Pointers) -> str:
 # Reading
 
 
-def _blocks(artifact: Artifact, progress: Progress) -> Iterator[bytes]:
-    """A file in blocks of UTF-8, without a mark at its start."""
-    mark = codecs.BOM_UTF8
-    for block in _encoded(artifact, progress):
-        if block := block.removeprefix(mark):
-            yield block
-        mark = b""
+class _Blocks:
+    """A file in blocks of UTF-8, without a mark at its start.
 
+    The parser scans a string that is not yet whole anew with each block: blocks grow with it, so that
+    a long one does not take the square of its length.
 
-def _encoded(artifact: Artifact, progress: Progress) -> Iterator[bytes]:
-    if charset(artifact) in ("utf-8", "utf-8-sig", "ascii"):
-        with open_bytes(artifact, progress) as file:
-            while block := file.read(_BLOCK):
+    Attributes:
+        done: Bytes that the parser took.
+        held: The last of them, of which no event came: it keeps these.
+    """
+
+    def __init__(self, artifact: Artifact, progress: Progress) -> None:
+        self._artifact, self._progress = artifact, progress
+        self.done = self.held = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        mark = codecs.BOM_UTF8
+        for block in self._encoded():
+            if block := block.removeprefix(mark):
                 yield block
-    else:
-        with open_text(artifact, progress, newline="") as text:
-            while piece := text.read(_BLOCK):
-                yield piece.encode("utf-8", "replace")
+            mark = b""
+
+    def took(self, block: bytes, *, events: bool) -> None:
+        """Note what the parser took, and whether events came of it.
+
+        Raises:
+            FetchError: It keeps too much.
+        """
+        self.done += len(block)
+        self.held = 0 if events else self.held + len(block)
+        if self.held > LINE_LIMIT:
+            raise FetchError(
+                f"the content has a string, number or gap of more than {LINE_LIMIT >> 20} MiB, "
+                f"near byte {self.done - self.held}: too long for the rule json; use rule='bytes'",
+                retryable=False,
+            )
+
+    def _encoded(self) -> Iterator[bytes]:
+        if charset(self._artifact) in ("utf-8", "utf-8-sig", "ascii"):
+            with open_bytes(self._artifact, self._progress) as file:
+                while block := file.read(self._size()):
+                    yield block
+        else:
+            with open_text(self._artifact, self._progress, newline="") as text:
+                while piece := text.read(self._size()):
+                    yield piece.encode("utf-8", "replace")
+
+    def _size(self) -> int:
+        # No more than an eighth: what comes behind the string is in the block, too, and all its events are held.
+        return max(_BLOCK, self.held // 8)
 
 
 def _events(artifact: Artifact, progress: Progress) -> Iterator[list[_Event]]:
@@ -94,15 +126,17 @@ def _events(artifact: Artifact, progress: Progress) -> Iterator[list[_Event]]:
     broken = (ijson.JSONError, *_BROKEN)
     events: list[_Event] = ijson.sendable_list()
     parser = ijson.basic_parse_coro(events)
+    blocks = _Blocks(artifact, progress)
     try:
-        for number, block in enumerate(chain(_blocks(artifact, progress), (b"",))):
+        for block in chain(blocks, (b"",)):
             try:
                 if block:
                     parser.send(block)
                 else:
                     parser.close()
             except broken as problem:
-                raise _broken(artifact, problem, number) from None
+                raise _broken(artifact, problem, blocks.done) from None
+            blocks.took(block, events=bool(events))
             yield events
             events.clear()
     finally:
@@ -111,25 +145,34 @@ def _events(artifact: Artifact, progress: Progress) -> Iterator[list[_Event]]:
             parser.close()
 
 
-def _broken(artifact: Artifact, problem: Exception, number: int) -> FetchError:
-    """What is wrong, and where: found by reading block `number` again byte by byte."""
+def _broken(artifact: Artifact, problem: Exception, good: int) -> FetchError:
+    """What is wrong, and where: found by reading what follows the `good` bytes again byte by byte."""
     import ijson
 
     events = ijson.sendable_list()
     parser = ijson.basic_parse_coro(events)
-    line, column = 1, 0
+    blocks = _Blocks(artifact, lambda done, total: None)
+    line, column, near = 1, 0, ""
     try:
-        for at, block in enumerate(_blocks(artifact, lambda done, total: None)):
-            for piece in (block,) if at < number else (block[n : n + 1] for n in range(len(block))):
+        for block in blocks:
+            if blocks.done >= good and blocks.held > _BLOCK:
+                # The parser would scan the long string anew with each byte.
+                near = "after "
+                break
+            came = False
+            for piece in (block,) if blocks.done < good else (block[n : n + 1] for n in range(len(block))):
                 line += piece.count(b"\n")
                 newline = piece.rfind(b"\n")
                 column = column + len(piece) if newline < 0 else len(piece) - newline - 1
                 parser.send(piece)
+                came = came or bool(events)
                 events.clear()
-        parser.close()
+            blocks.took(block, events=came)
+        else:
+            parser.close()
     except (ijson.JSONError, *_BROKEN) as again:
         problem = again
-    message = f"the content is not JSON: {_reason(problem)} in line {line}, byte {column}"
+    message = f"the content is not JSON: {_reason(problem)} in line {line}, {near}byte {column}"
     return FetchError(message, retryable=False)
 
 

@@ -198,12 +198,34 @@ def test_each_block_is_told(tmp_path: Path, rule: str, encoding: str) -> None:
         ("text", "ä".encode() * (1 << 19) + b"a\xc3", r"line 1 \(byte 1048577\)"),
         ("csv", b'a,b\n1,"' + b"x\n" * (1 << 24), "a quote left open"),
         ("csv", b"a\n" + b"x" * (1 << 24) + b"x", "characters in line 2"),
+        ("csv", b'a,b\n1,2\n1,"' + (b"x" * 2000 + b'\n",1,"') * 9000, "row of more than 16777216 .* begins in line 3"),
+        ("json", b'["' + b"x " * (1 << 24) + b'"]', "string, number or gap of more than 16 MiB, near byte"),
+        ("json", b'["' + b"\\n" * (1 << 24), "string, number or gap of more than 16 MiB"),
+        ("json", b'{"' + b"x" * (1 << 25) + b'":1}', "string, number or gap of more than 16 MiB"),
+        ("json", b"[0." + b"1" * (1 << 25) + b"]", "string, number or gap of more than 16 MiB"),
+        ("json", b"[" + b"1" * 5_000_000 + b"]", r"a number too long to be read in line 1, after byte \d"),
+        ("json", b'["' + b"x" * 5_000_000, "in line 1, byte 5000002"),
     ],
 )
 def test_error_says_where(content: Any, rule: str, data: bytes, where: str) -> None:
     with pytest.raises(FetchError, match=where) as caught:
         content(data, Rule(rule))
     assert not caught.value.retryable
+
+
+def test_a_long_string_is_read(content: Any) -> None:
+    """In a time that grows with it: its square would be minutes."""
+    escaped = b"\\n" * (1 << 22)
+    one = content(b'{"a":"' + escaped + b'","b":1}', Rule("json"))
+    assert one == content(b'{"b":1,"a":"' + escaped + b'"}', Rule("json"))
+    assert one != content(b'{"b":1,"a":"' + escaped + b'\\n"}', Rule("json"))
+
+
+def test_a_row_of_many_lines_is_one_row(content: Any) -> None:
+    def rows(end: bytes) -> bytes:
+        return end.join([b"a,b", *[b'1,"' + (b"x" * 2000 + b"\n") * 1000 + b'"'] * 9, b""])
+
+    assert content(rows(b"\n"), Rule("csv")) == content(rows(b"\n\n"), Rule("csv"))
 
 
 @pytest.mark.parametrize(
