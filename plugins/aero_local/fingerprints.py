@@ -86,9 +86,11 @@ def _digest_lines(artifact: Artifact, progress: Progress, ignored: Sequence[re.P
         inside = not piece.endswith("\n")
         # A line that is read in pieces is never ignored: an expression is for whole lines.
         if whole and any(pattern.search(piece.rstrip("\n")) for pattern in ignored):
+            inside = False
             continue
         digest.update(piece.encode("utf-8", "surrogatepass"))
     if inside:
+        # The last line's newline is a line end, which does not count.
         digest.update(b"\n")
     return digest.hexdigest()
 

@@ -131,9 +131,13 @@ class TestText(FingerprintContract):
         (b"# generated monday\na\n", b"a\n"),
         (b"a\nthis is a draft\n", b"a\nold draft\n"),
         (b"\xef\xbb\xbfa\n", b"a"),
+        (b"a\nold draft\n", b"a\nold draft"),
+        (b"a\nold draft", b"a"),
+        (b"old draft", b""),
     )
     different = (
         (b"a\nb\n", b"b\na\n"),
+        (b"a\n", b"a\n\n"),
         (b"a\n\nb\n", b"a\nb\n"),
         (b"a\n", b"a \n"),
         (b"x # generated 1\n", b"x # generated 2\n"),
