@@ -1,4 +1,4 @@
-"""Text that would steer a terminal: in logs, errors, descriptions and tables."""
+"""Text that would steer a terminal, and secrets in URLs: in logs, errors, descriptions and tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from aero_core.testing.servers import WebServer
 from tests.e2e.program import AERO, Project, terminal
 
 FLOWS = r"""
@@ -57,3 +58,80 @@ def test_programs_get_what_was_written(hostile: Project) -> None:
     text = hostile.aero("list", "flow", "--format", "json").out
     assert not [character for character in RAW if character in text]
     assert json.loads(text)[1]["spec"]["description"] == "one\x1b]0;owned\x07\x9b2J\u202e\ntwo"
+
+
+SECRET_FLOWS = """
+    from aero_core import AeroOutput, analysis, ingest
+
+    cases = ingest("cases", url="{url}?day=1&{secrets}&sort_by=age")
+
+
+    @analysis(inputs=[cases])
+    def same(cases):
+        return AeroOutput("same", cases)
+
+
+    @analysis(outputs=[])
+    def failing():
+        raise ValueError("no answer from 'https://ada:SECRET@data.invalid/a.csv?token=SECRET'")
+"""
+SECRETS = (
+    "token=SECRET",
+    "key=SECRET",
+    "apiKey=SECRET",
+    "api_key=SECRET",
+    "appid=SECRET",
+    "auth=SECRET",
+    "access_token=SECRET",
+    "client-secret=SECRET",
+    "password=SECRET",
+    "sig=SECRET%3D",
+    "Signature=SECRET",
+    "X-Amz-Credential=SECRET/20260301/x",
+    "X-Amz-Security-Token=SECRET",
+    "x-goog-signature=SECRET",
+)
+
+
+@pytest.fixture
+def secret(project: Project, web: WebServer) -> Project:
+    url = web.publish("cases.csv", b"day,cases\n")
+    project.write("flows.py", SECRET_FLOWS.format(url=url, secrets="&".join(SECRETS)))
+    done = project.aero("run", "flows.py", code=1)
+    assert "SECRET" not in done.out + done.err
+    assert web.requests[0].path.count("SECRET") == len(SECRETS)
+    return project
+
+
+def test_secrets_in_urls_are_not_printed(secret: Project) -> None:
+    for words in (
+        ["list", "data"],
+        ["list", "flow"],
+        ["list", "run"],
+        ["list", "prov"],
+        ["show", "cases"],
+        ["show", "cases", "--kind", "flow"],
+        ["why", "cases"],
+        ["why", "failing"],
+        ["lineage", "same"],
+    ):
+        for form in ("table", "json", "jsonl"):
+            text = secret.aero(*words, "--format", form).out
+            assert "SECRET" not in text, words
+            if form == "json":
+                json.loads(text)
+    assert "ValueError: no answer from 'https://***@data.invalid/a.csv?token=***'" in secret.aero("list", "run").out
+
+
+def test_the_rest_of_a_url_is_printed(secret: Project) -> None:
+    hidden = "&".join(pair.partition("=")[0] + "=***" for pair in SECRETS)
+    assert f"/cases.csv?day=1&{hidden}&sort_by=age" in secret.aero("lineage", "same").out
+    (source,) = json.loads(secret.aero("show", "cases", "--format", "json").out)[0]["source"]["urls"]
+    assert source.endswith(f"/cases.csv?day=1&{hidden}&sort_by=age")
+
+
+def test_what_only_looks_like_a_secret_is_printed(project: Project) -> None:
+    url = "https://data.invalid/token/key?monkey=1&keys=2&page_token_count=3&design=4&mail=a@b.c"
+    project.write("flows.py", f'from aero_core import ingest\n\ningest("cases", url="{url}")\n')
+    project.aero("apply", "flows.py")
+    assert url in project.aero("show", "cases").out
