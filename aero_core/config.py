@@ -274,6 +274,10 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not TOML: {error}") from None
+    except ValueError:
+        raise ConfigError(f"{file} cannot be read: a number in it has thousands of digits") from None
+    except RecursionError:
+        raise ConfigError(f"{file} cannot be read: lists or tables in it are nested too deeply") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
 

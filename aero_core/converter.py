@@ -20,7 +20,7 @@ from cattrs.errors import BaseValidationError, ClassValidationError, ForbiddenEx
 from cattrs.preconf.json import make_converter
 
 from aero_core.errors import AeroError, InvalidValue
-from aero_core.models import JSON
+from aero_core.models import JSON, LARGEST, shown
 
 T = TypeVar("T")
 
@@ -41,6 +41,8 @@ def _scalar(value: Any, kind: type) -> Any:
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"expected {_KINDS[kind]}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise TypeError(f"expected {_KINDS[kind]} below 2**63")
     return value
 
 
@@ -169,7 +171,7 @@ def _structure(converter: cattrs.Converter, value: JSON, kind: type[T], what: st
 def _explain(problem: BaseException, value: JSON, kind: Any, path: str = "") -> str:
     """The innermost of cattrs' nested errors as `field is value: expected ...`."""
     if isinstance(problem, ClassValidationError) and not isinstance(value, Mapping):
-        return f"{path or 'the value'} is {_shown(value)}: expected a mapping"
+        return f"{path or 'the value'} is {shown(value)}: expected a mapping"
     if isinstance(problem, BaseValidationError):
         inner = problem.exceptions[0]
         step = _step(inner)
@@ -184,7 +186,7 @@ def _explain(problem: BaseException, value: JSON, kind: Any, path: str = "") -> 
     if isinstance(problem, TypeError) and not str(problem).startswith("expected"):
         # What generated code raises where it was given anything but a mapping.
         problem = TypeError("expected a mapping")
-    return f"{where} is {_shown(value)}: {problem}"
+    return f"{where} is {shown(value)}: {problem}"
 
 
 def _step(problem: BaseException) -> str | int | None:
@@ -210,8 +212,3 @@ def _descend(value: JSON, step: str | int | None) -> JSON:
     if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
         return value[step]
     return value
-
-
-def _shown(value: JSON) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

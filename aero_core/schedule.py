@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from aero_core.errors import InvalidValue
-from aero_core.models import Schedule, parse_span
+from aero_core.models import Schedule, parse_span, shown
 
 #: Ticks of equal interval are spread over this part of it, and over no more than `SPREAD_LIMIT` seconds.
 SPREAD_PART = 0.1
@@ -47,7 +47,7 @@ def parse_schedule(every: float | int | str | None, tz: str = "UTC") -> Schedule
         seconds = parse_span(every, "every")
     except InvalidValue:
         raise InvalidValue(
-            f"every is {every!r}: expected seconds, text such as '15m' or '1d', "
+            f"every is {shown(every)}: expected seconds, text such as '15m' or '1d', "
             "or a cron expression such as '0 6 * * *'"
         ) from None
     if seconds < SHORTEST:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -15,7 +15,7 @@ import attrs
 
 from aero_core import config as configuration
 from aero_core.api.details import DataDetails, RunDetails, details_of_data, details_of_run
-from aero_core.api.getting import write_version
+from aero_core.api.getting import in_utc, write_version
 from aero_core.api.lineage import LineageNode, trace
 from aero_core.api.registering import (
     check_parts,
@@ -36,6 +36,7 @@ from aero_core.engine import Engine, Event, Stopping
 from aero_core.errors import FlowFileError, InvalidValue, NotFound
 from aero_core.flowfile import Declaration, FlowFile, is_collecting, specs
 from aero_core.models import (
+    NUMBER_DIGITS,
     Cause,
     CauseKind,
     Change,
@@ -51,6 +52,7 @@ from aero_core.models import (
     Run,
     RunState,
     Version,
+    shown,
 )
 from aero_core.plugins import scheme_of
 from aero_core.state import check_named, has_state, make_state
@@ -390,8 +392,8 @@ class Aero(AbstractContextManager["Aero"]):
             raise InvalidValue(f"{ref!r} names no version: expected such as {ref}3, or {match['data']} for the latest")
         data = self.data(match["data"] if match else ref)
         wanted = match["wanted"] if match else "latest"
-        if as_of is not None and as_of.tzinfo is None:
-            as_of = as_of.replace(tzinfo=UTC)
+        if as_of is not None:
+            as_of = in_utc(as_of)
         if wanted == "latest":
             found = self.catalog.latest(data.id, as_of)
             if found is None:
@@ -402,11 +404,11 @@ class Aero(AbstractContextManager["Aero"]):
         return data, self._located(self.catalog.version(data.id, self._number(data, wanted)))
 
     def _number(self, data: Data, wanted: str) -> int:
-        if wanted.isascii() and wanted.isdigit() and int(wanted) > 0:
+        if wanted.isascii() and wanted.isdigit() and len(wanted) <= NUMBER_DIGITS and int(wanted) > 0:
             return int(wanted)
         number = self.plugins.resolve_version(data, wanted)
         if number is None:
-            raise InvalidValue(f"version {wanted!r} of {data.name}: expected a number from 1, or 'latest'")
+            raise InvalidValue(f"version {shown(wanted)} of {data.name}: expected a number from 1, or 'latest'")
         return number
 
     def get(

@@ -63,7 +63,18 @@ def parse_time(text: str) -> datetime:
         InvalidValue: It is no time.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        return in_utc(datetime.fromisoformat(text))
     except ValueError:
         raise InvalidValue(f"{text!r} is no time: expected such as 2026-03-01 or 2026-03-01T06:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A time in UTC; without a zone it is that already.
+
+    Raises:
+        InvalidValue: In UTC it is before the year 1 or after 9999.
+    """
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidValue(f"{moment.isoformat()} is out of range: expected a time of the years 1 to 9999") from None

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from attrs import frozen
 
 from aero_core.catalog import Catalog
+from aero_core.errors import InvalidValue
 from aero_core.models import Data, Run, Version
+
+#: Each level takes several of Python's frames where a tree is made, shown and turned into JSON.
+DEEPEST = 100
 
 
 @frozen
@@ -42,8 +46,13 @@ def trace(
         located: Makes a version's location a whole URL.
         data: The version's data.
         version: The root.
-        depth: How far back.
+        depth: How far back; at most `DEEPEST`.
+
+    Raises:
+        InvalidValue: That is too far.
     """
+    if depth > DEEPEST:
+        raise InvalidValue(f"depth is {depth}: expected at most {DEEPEST}; a version in the tree has its own lineage")
     return _node(catalog, located, data, version, depth, set())
 
 

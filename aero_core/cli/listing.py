@@ -14,6 +14,7 @@ from aero_core.cli.output import emit, format_option, short, took, versions_of, 
 from aero_core.cli.root import Settings
 from aero_core.models import (
     JSON,
+    LARGEST,
     Environment,
     FlowSpec,
     FlowState,
@@ -60,7 +61,7 @@ class FunctionUse:
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(KINDS))
-@click.option("--limit", type=click.IntRange(min=1), help=f"At most so many; {TABLE_ROWS} in a table of runs.")
+@click.option("--limit", type=click.IntRange(1, LARGEST), help=f"At most so many; {TABLE_ROWS} in a table of runs.")
 @format_option
 @click.pass_obj
 def list_(settings: Settings, kind: str, limit: int | None, form: str) -> None:

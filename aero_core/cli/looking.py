@@ -23,6 +23,7 @@ from aero_core.cli.waiting import waits_for
 from aero_core.engine import log_of
 from aero_core.errors import InvalidValue, NotFound
 from aero_core.models import (
+    LARGEST,
     Data,
     Explanation,
     Flow,
@@ -185,7 +186,7 @@ def _run_lines(run: api.RunDetails) -> Iterator[tuple[str, str]]:
 
 @click.command()
 @click.argument("data")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many, newest first.")
+@click.option("--limit", type=click.IntRange(1, LARGEST), help="At most so many, newest first.")
 @format_option
 @click.pass_obj
 def versions(settings: Settings, data: str, limit: int | None, form: str) -> None:
@@ -339,7 +340,7 @@ def _input_line(state: InputState) -> str:
 
 @click.command()
 @click.argument("ref", metavar="DATA[@N]")
-@click.option("--depth", type=click.IntRange(min=1), default=20, show_default=True, help="How far back.")
+@click.option("--depth", type=click.IntRange(min=1), default=20, show_default=True, help="How far back; at most 100.")
 @format_option
 @click.pass_obj
 def lineage(settings: Settings, ref: str, depth: int, form: str) -> None:

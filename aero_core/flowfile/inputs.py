@@ -11,7 +11,7 @@ from attrs import frozen
 from aero_core.errors import FlowFileError, InvalidValue
 from aero_core.flowfile.arguments import check_text
 from aero_core.flowfile.declaration import DataRef, Declaration, Function
-from aero_core.models import Data, Input, InputShape, check_name
+from aero_core.models import NUMBER_DIGITS, Data, Input, InputShape, check_name, shown
 
 #: Parameters that a run fills by itself where a function has them.
 GIVEN = ("run", "previous")
@@ -171,12 +171,13 @@ def data_ref(value: object) -> DataRef:
     if isinstance(value, Data):
         return DataRef(value.id)
     if not isinstance(value, str):
-        shown = getattr(value, "__name__", None) or repr(value)
-        raise InvalidValue(f"inputs has {shown}: expected a declared flow, one of its outputs, or a data's name or id")
+        what = getattr(value, "__name__", None) or shown(value)
+        raise InvalidValue(f"inputs has {what}: expected a declared flow, one of its outputs, or a data's name or id")
     name, version = value, None
     if match := _PINNED.fullmatch(value):
         name = match["data"]
-        if not match["version"].isdecimal() or int(match["version"]) < 1:
-            raise InvalidValue(f"input {value!r} is pinned to {match['version']!r}: expected a number from 1 on")
-        version = int(match["version"])
+        number = match["version"]
+        if not number.isdecimal() or len(number) > NUMBER_DIGITS or int(number) < 1:
+            raise InvalidValue(f"input {shown(value)} is pinned to {shown(number)}: expected a number from 1 on")
+        version = int(number)
     return DataRef(check_name(name, "an input's data"), version)

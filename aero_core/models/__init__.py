@@ -89,6 +89,8 @@ from aero_core.models.task import (
 )
 from aero_core.models.values import (
     JSON,
+    LARGEST,
+    NUMBER_DIGITS,
     Progress,
     Rule,
     Schedule,
@@ -99,11 +101,14 @@ from aero_core.models.values import (
     parse_size,
     parse_span,
     short_hash,
+    shown,
     utc_now,
 )
 
 __all__ = [
     "JSON",
+    "LARGEST",
+    "NUMBER_DIGITS",
     "PREVIOUS",
     "AeroOutput",
     "AlertEvent",
@@ -191,5 +196,6 @@ __all__ = [
     "parse_size",
     "parse_span",
     "short_hash",
+    "shown",
     "utc_now",
 ]

@@ -28,6 +28,11 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT]?i?)[Bb]?\s*")
 _SPAN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|w)\s*")
 _SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SIZE_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+#: The largest whole number that databases and systems take, and the largest size with room for sums of such.
+LARGEST, LARGEST_SIZE = 2**63 - 1, 2**60
+#: Digits of a version's number that any database takes.
+NUMBER_DIGITS = 18
+_LONGEST_SHOWN = 80
 
 
 def new_id() -> str:
@@ -38,6 +43,16 @@ def new_id() -> str:
 def utc_now() -> datetime:
     """This machine's clock, in UTC. Decisions use the catalog's clock instead."""
     return datetime.now(UTC)
+
+
+def shown(value: object) -> str:
+    """A value for a message: not too long of it, and something of one that cannot be told."""
+    try:
+        text = repr(value)
+    # Numbers of thousands of digits, lists that hold themselves, and other people's classes.
+    except Exception:  # noqa: BLE001
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def check_name(name: object, what: str) -> str:
@@ -67,11 +82,13 @@ def parse_span(value: float | int | str, what: str) -> float:
     """
     seconds: float | None = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(value) if abs(value) < 10**10 else None
     elif isinstance(value, str) and (match := _SPAN.fullmatch(value)):
         seconds = float(match[1]) * _SPAN_SECONDS[match[2]]
     if seconds is None or not 0 < seconds < 10**10:
-        raise InvalidValue(f"{what} is {value!r}: expected seconds above 0, or text such as '30s', '15m', '6h', '1d'")
+        raise InvalidValue(
+            f"{what} is {shown(value)}: expected seconds above 0, or text such as '30s', '15m', '6h', '1d'"
+        )
     return seconds
 
 
@@ -86,9 +103,11 @@ def parse_size(value: int | str, what: str) -> int:
         size = value
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         base = 1024 if match[2].endswith("i") else 1000
-        size = int(float(match[1]) * base ** _SIZE_POWERS.get(match[2].rstrip("i"), 0))
+        size = int(min(float(match[1]), LARGEST) * base ** _SIZE_POWERS.get(match[2].rstrip("i"), 0))
     if size is None or size <= 0:
-        raise InvalidValue(f"{what} is {value!r}: expected bytes above 0, or text such as '500MB' or '2GiB'")
+        raise InvalidValue(f"{what} is {shown(value)}: expected bytes above 0, or text such as '500MB' or '2GiB'")
+    if size > LARGEST_SIZE:
+        raise InvalidValue(f"{what} is {shown(value)}: expected at most 2**60 bytes")
     return size
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import attrs
 from attrs import frozen
-from attrs.validators import ge, gt
+from attrs.validators import and_, ge, gt, le
+
+#: Seconds; the system's waits take no more than some hundred years.
+_LONGEST = 10**8
 
 
 @frozen
@@ -27,12 +30,12 @@ class Settings:
         user_agent: What the requests call themselves.
     """
 
-    connect_timeout: float = attrs.field(default=10.0, validator=gt(0))
-    read_timeout: float = attrs.field(default=30.0, validator=gt(0))
+    connect_timeout: float = attrs.field(default=10.0, validator=and_(gt(0), le(_LONGEST)))
+    read_timeout: float = attrs.field(default=30.0, validator=and_(gt(0), le(_LONGEST)))
     min_rate: float = attrs.field(default=100.0, validator=ge(0))
     retries: int = attrs.field(default=3, validator=ge(0))
-    backoff: float = attrs.field(default=0.3, validator=ge(0))
-    backoff_max: float = attrs.field(default=30.0, validator=ge(0))
-    retry_after_max: float = attrs.field(default=30.0, validator=ge(0))
+    backoff: float = attrs.field(default=0.3, validator=and_(ge(0), le(_LONGEST)))
+    backoff_max: float = attrs.field(default=30.0, validator=and_(ge(0), le(_LONGEST)))
+    retry_after_max: float = attrs.field(default=30.0, validator=and_(ge(0), le(_LONGEST)))
     redirects: int = attrs.field(default=10, validator=ge(0))
     user_agent: str = "aero"

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalPlugin", "Settings"]
 
+#: Seconds; the system's waits take no more than some hundred years.
+_LONGEST_IDLE = 10**8
+
 
 @attrs.frozen
 class Settings:
@@ -94,6 +97,10 @@ class LocalPlugin:
             value = getattr(chosen, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"[plugins.local] {name} is {value}: expected more than 0")
+        if not chosen.idle_seconds <= _LONGEST_IDLE:
+            raise ConfigError(
+                f"[plugins.local] idle_seconds is {chosen.idle_seconds:g}: expected at most {_LONGEST_IDLE:g}"
+            )
         self._memory = None
         if chosen.memory is not None:
             self._memory = parse_size(chosen.memory, "[plugins.local] memory")
