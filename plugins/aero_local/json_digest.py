@@ -27,6 +27,8 @@ from aero_local.reading import LINE_LIMIT, charset, open_bytes, open_text
 
 _BLOCK = 1 << 14
 _SMALL = 1 << 14
+#: Characters of a parser's words that an error repeats.
+_REASON = 100
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 # From here on digits are not written out: a source could ask for millions of them with a few bytes.
 _LONG = 20
@@ -181,7 +183,8 @@ def _reason(problem: Exception) -> str:
         return "a number too long to be read"
     text = str(problem).replace("\\n", "\n").removeprefix("b'").strip()
     first = text.splitlines()[0] if text else type(problem).__name__
-    return re.sub("^(parse|lexical) error: ", "", first.strip().rstrip(".'\""))
+    # The parser in pure Python shows the whole of what it stumbles over.
+    return re.sub("^(parse|lexical) error: ", "", first.strip().rstrip(".'\""))[:_REASON]
 
 
 # Digesting
