@@ -27,6 +27,8 @@ from aero_local.reading import LINE_LIMIT, charset, open_bytes, open_text
 
 _BLOCK = 1 << 14
 _SMALL = 1 << 14
+#: Levels that are held at once. What people publish has tens.
+_DEEPEST = 100_000
 #: Characters of a parser's words that an error repeats.
 _REASON = 100
 _EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
@@ -250,6 +252,11 @@ def _digest(blocks: Iterable[Iterable[_Event]], ignore: Pointers) -> str:
                 nodes = inner if nodes else ()
             else:
                 parts.append(name + ("z" if value is None else "t" if value else "f"))
+        if len(outer) > _DEEPEST:
+            raise FetchError(
+                f"the content is nested more than {_DEEPEST} deep: too deep for the rule json; use rule='bytes'",
+                retryable=False,
+            )
         outer.append((kind, parts, name, index, nodes))
         _settle(outer, hashes, lowest)
         outer.pop()

@@ -273,6 +273,11 @@ def test_deep_json_is_read(content: Any) -> None:
     assert content(b"[" * depth + b"]" * depth, Rule("json"))
 
 
+def test_json_without_bottom_is_refused(content: Any) -> None:
+    with pytest.raises(FetchError, match=r"nested more than 100000 deep.*rule='bytes'"):
+        content(b"[" * 200_000, Rule("json"))
+
+
 LARGE = {f"member{n}": [n, str(n) * 9] for n in range(2_000)}
 
 
