@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -12,9 +12,9 @@ import attrs
 from aero_core.bundle import describe, pack
 from aero_core.catalog import Catalog
 from aero_core.config import CATALOG_FILE, CODE_STORE, Config
-from aero_core.errors import ConfigError, InvalidValue, PluginError, RegistrationError
+from aero_core.errors import ConfigError, InvalidValue, NotFound, PluginError, RegistrationError
 from aero_core.flowfile import Code, FlowFile, load_flow_file, origin_of, specs
-from aero_core.models import Artifact, Change, Context, Family, FlowSpec, FlowState, Function, Registration
+from aero_core.models import Artifact, Change, Context, Family, Flow, FlowSpec, FlowState, Function, Registration
 from aero_core.plugins import Plugins, scheme_of
 
 
@@ -112,15 +112,9 @@ def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> st
     if len(registration.origins) != 1 or registration.adopt is not None:
         return registration.adopt
     old: dict[str, set[str]] = {}
-    after: str | None = None
-    while True:
-        page = catalog.list_flows(after, namespace=registration.namespace)
-        for flow in page.items:
-            if flow.spec.project == registration.project and flow.state is not FlowState.DISABLED:
-                old.setdefault(flow.spec.origin, set()).add(flow.name)
-        after = page.next
-        if after is None:
-            break
+    for flow in _flows(catalog, registration.namespace):
+        if flow.spec.project == registration.project and flow.state is not FlowState.DISABLED:
+            old.setdefault(flow.spec.origin, set()).add(flow.name)
     names = {spec.name for spec in registration.specs}
     if registration.origins[0] in old:
         return None
@@ -130,6 +124,27 @@ def moved_origin(catalog: Catalog, root: Path, registration: Registration) -> st
             if all(change.fields == ("file",) for change in changes):
                 return origin
     return None
+
+
+def _flows(catalog: Catalog, namespace: str) -> Iterator[Flow]:
+    after: str | None = None
+    while True:
+        page = catalog.list_flows(after, namespace=namespace)
+        yield from page.items
+        after = page.next
+        if after is None:
+            return
+
+
+def _check_adopted(catalog: Catalog, registration: Registration) -> None:
+    """Refuse an origin to adopt that no flow has: most often it is mistyped."""
+    if registration.adopt is None:
+        return
+    # Of all projects: that a flow is of another one is said when it is registered.
+    origins = {flow.spec.origin for flow in _flows(catalog, registration.namespace)}
+    if registration.adopt not in origins:
+        known = ", ".join(sorted(origins)[:10]) or "none"
+        raise NotFound(f"no flow is of {registration.adopt!r}, nothing is adopted: there are flows of {known}")
 
 
 def plan(config: Config, plugins: Plugins, registration: Registration) -> tuple[Change, ...]:
@@ -143,7 +158,12 @@ def plan(config: Config, plugins: Plugins, registration: Registration) -> tuple[
 
 
 def register(catalog: Catalog, root: Path, registration: Registration) -> tuple[Change, ...]:
-    """Register flows, those of a file that was only moved as what they were."""
+    """Register flows, those of a file that was only moved as what they were.
+
+    Raises:
+        NotFound: No flow has the origin to adopt.
+    """
+    _check_adopted(catalog, registration)
     moved = moved_origin(catalog, root, registration)
     return catalog.register(attrs.evolve(registration, adopt=moved))
 

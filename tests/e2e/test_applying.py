@@ -170,6 +170,11 @@ def test_adopting_flows_of_another_file(two: Project) -> None:
     said = two.refuses("apply", "other.py")
     assert "is made by flow 'notes' of flows.py already" in said
     assert "--adopt flows.py" in said
+    before = two.json("list", "flow")
+    for more in ([], ["--dry-run"]):
+        said = two.refuses("apply", "other.py", "--adopt", "flow.py", *more, code=3)
+        assert said == "no flow is of 'flow.py', nothing is adopted: there are flows of flows.py"
+    assert two.json("list", "flow") == before
     two.aero("apply", "other.py", "--adopt", "flows.py")
     assert {flow["spec"]["origin"] for flow in two.json("list", "flow")} == {"other.py"}
 
