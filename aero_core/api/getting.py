@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aero_core.api.spare import GET, spare_folder
 from aero_core.errors import InvalidValue, StoreError
 from aero_core.jobs.stored import retrieve
 from aero_core.models import Location, Progress, Version
@@ -37,8 +40,8 @@ def write_version(
         place = target.resolve()
         if not written_into:
             place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=spare if written_into else place.parent, prefix=".aero-") as folder:
-            arriving = Path(folder) / "content"
+        with spare_folder(spare, GET) if written_into else _folder_in(place.parent) as folder:
+            arriving = folder / "content"
             retrieve(name, location, version.checksum, arriving, plugins, progress)
             if written_into:
                 with arriving.open("rb") as source, target.open("wb") as sink:
@@ -48,6 +51,12 @@ def write_version(
             arriving.replace(place)
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror}", retryable=False) from None
+
+
+@contextmanager
+def _folder_in(place: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=place, prefix=".aero-") as folder:
+        yield Path(folder)
 
 
 def _umask() -> int:

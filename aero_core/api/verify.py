@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from attrs import frozen
 
+from aero_core.api.spare import VERIFY, spare_folder
 from aero_core.config import Config
 from aero_core.errors import AeroError
 from aero_core.jobs.stored import ALL, retrieve
@@ -34,13 +34,13 @@ def verify_versions(
     progress: Progress | None,
 ) -> Iterator[Finding]:
     """Read each version's bytes through a scratch file and compare; purged and reference versions have none."""
-    with tempfile.TemporaryDirectory(dir=config.state, prefix="verify-") as folder:
+    with spare_folder(config.state, VERIFY) as folder:
         for data in chosen:
             for version in versions(data.id):
                 if version.standing is not Standing.PURGED and version.checksum is not None:
                     location = config.location(version.location, version.store)
                     name = f"{data.name}@{version.number}"
-                    problem = _problem(name, location, version.checksum, Path(folder) / "content", plugins, progress)
+                    problem = _problem(name, location, version.checksum, folder / "content", plugins, progress)
                     yield Finding(data.name, version.number, location.url, version.size, problem)
 
 

@@ -15,6 +15,7 @@ import click
 
 from aero_core import api
 from aero_core.api.getting import parse_time
+from aero_core.api.spare import GET, spare_folder
 from aero_core.cli.harmless import PLAIN, harmless, harmless_but_coloured
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
@@ -235,11 +236,9 @@ def get(settings: Settings, ref: str, as_of: str | None, output: str) -> None:
 
 
 def _to_stdout(aero: api.Aero, ref: str, as_of: datetime | None) -> None:
-    import tempfile
-
     aero.version(ref, as_of)  # before a folder is made where there may be no state yet
-    with tempfile.TemporaryDirectory(dir=aero.config.state, prefix="get-") as folder:
-        target = Path(folder) / "content"
+    with spare_folder(aero.config.state, GET) as folder:
+        target = folder / "content"
         aero.get(ref, target, as_of)
         with target.open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)

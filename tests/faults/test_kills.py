@@ -6,6 +6,8 @@ import itertools
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +178,33 @@ def test_a_killed_worker_fails_only_its_run(place: Place) -> None:
         program.signal(signal.SIGTERM)
         assert program.end() == 0
     check_whole(place.flows, at_rest=False)
+
+
+#: Verifies half of a project, and goes on when it is told so.
+VERIFYING = """\
+from aero_core import api
+with api.open("flows.py") as aero:
+    findings = aero.verify()
+    next(findings)
+    print("half", flush=True)
+    input()
+"""
+
+
+def test_what_a_killed_verify_left_goes_with_the_next_one(place: Place) -> None:
+    run(place.folder, "run", place.flows)
+    with subprocess.Popen(
+        [sys.executable, "-c", VERIFYING], cwd=place.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as verifying:
+        assert verifying.stdout is not None
+        assert verifying.stdout.readline() == "half\n"
+        left = list(place.state.glob("verify-*"))
+        assert len(left) == 1
+        run(place.folder, "verify")
+        assert list(place.state.glob("verify-*")) == left
+        verifying.kill()
+    run(place.folder, "get", "raw", "-o", "-")
+    assert list(place.state.glob("verify-*")) == []
 
 
 def _lives(pid: int) -> bool:
