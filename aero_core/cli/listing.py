@@ -126,7 +126,7 @@ def _list_runs(aero: api.Aero, limit: int | None, form: str) -> None:
             r.state.value,
             str(r.cause),
             when(r.started_at or r.created_at),
-            took((r.ended_at - r.started_at).total_seconds()) if r.ended_at and r.started_at else "",
+            "" if r.seconds is None else took(r.seconds),
             r.error.message if r.error else versions_of(r.generated),
         ),
         "no runs yet: `aero run FILE` makes some",

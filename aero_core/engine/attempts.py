@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from attrs import frozen
@@ -14,19 +15,24 @@ class Heard:
     """The steps that an attempt reported: all that is known of them when its worker has no time to answer."""
 
     def __init__(self) -> None:
+        self._since, self._at = utc_now(), time.monotonic()
         self._begun: list[tuple[str, datetime]] = []
         self._ended: datetime | None = None
 
     def note(self, report: Report) -> None:
         """Take note of the step, if it has just begun."""
         if not self._begun or self._begun[-1][0] != report.step:
-            self._begun.append((report.step, utc_now()))
+            self._begun.append((report.step, self._now()))
 
     def steps(self) -> tuple[Step, ...]:
         """The steps of an attempt that is over; the last one ended when this was first asked."""
-        self._ended = self._ended or utc_now()
+        self._ended = self._ended or self._now()
         ends = [*(began for _, began in self._begun[1:]), self._ended]
         return tuple(Step(name, began, end) for (name, began), end in zip(self._begun, ends, strict=False))
+
+    def _now(self) -> datetime:
+        """The time by a clock that nobody sets while the attempt lasts."""
+        return self._since + timedelta(seconds=time.monotonic() - self._at)
 
 
 @frozen

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,12 @@ class _Steps:
     def step(self, name: str) -> Iterator[None]:
         self.name = name
         self._tell(name)
-        started = utc_now()
+        started, begun = utc_now(), time.monotonic()
         try:
             yield
         finally:
-            self.steps.append(Step(name, started, utc_now()))
+            # Not by the wall clock, which may be set meanwhile.
+            self.steps.append(Step(name, started, started + timedelta(seconds=time.monotonic() - begun)))
 
 
 class _Tell:

@@ -64,7 +64,12 @@ class Step:
     @property
     def seconds(self) -> float:
         """How long it took."""
-        return (self.ended_at - self.started_at).total_seconds()
+        return _seconds(self.started_at, self.ended_at)
+
+
+def _seconds(started_at: datetime, ended_at: datetime) -> float:
+    """Between two times of one clock; none where it was set back meanwhile."""
+    return max(0.0, (ended_at - started_at).total_seconds())
 
 
 @frozen
@@ -169,6 +174,11 @@ class Run:
     agent: str | None = None
     error: Failure | None = None
     log: str | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, by the catalog's clock; None of one that has not ended, or never began."""
+        return _seconds(self.started_at, self.ended_at) if self.started_at and self.ended_at else None
 
 
 @frozen

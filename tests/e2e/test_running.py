@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -206,6 +208,28 @@ def test_a_pinned_version_that_is_still_to_come_is_waited_for(counting: Project)
     assert "input notes: pinned to @2, which does not exist yet" in counting.out("why", "lines")
     counting.write("notes.txt", "one\ntwo\nthree\n")
     assert "lines@1" in counting.out("run", "flows.py", "--now")
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_durations(project: Project) -> None:
+    text = """\
+        import datetime
+
+        import aero_core.jobs.execute as execute
+        from aero_core import analysis
+
+
+        @analysis(outputs=[])
+        def late():
+            execute.utc_now = lambda: datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+    """
+    project.write("flows.py", text)
+    project.aero("run", "flows.py")
+    (run,) = project.json("list", "run")
+    assert run["metrics"]
+    assert all(run["metrics"][f"{step['name']}_seconds"] >= 0 for step in run["steps"])
+    with closing(sqlite3.connect(project.folder / ".aero/catalog.sqlite")) as catalog, catalog:
+        catalog.execute("UPDATE run SET ended_at = started_at - 3590 * 1000000")
+    assert " 0 ms" in project.out("list", "run")
 
 
 def test_verify_names_what_is_damaged(counting: Project) -> None:
