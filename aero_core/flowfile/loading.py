@@ -116,14 +116,16 @@ def _execute(code: CodeType, full: Path, shown: str) -> list[Declaration]:
             raise FlowFileError(
                 f"{where} ends the program while it is read: put that below if __name__ == '__main__':"
             ) from None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise FlowFileError(_explain(error, full, shown)) from error
         finally:
             sys.modules.pop(name, None)
     return declarations
 
 
-def _explain(error: Exception, full: Path, shown: str) -> str:
+def _explain(error: BaseException, full: Path, shown: str) -> str:
     """An exception as one line."""
     where = _where(error, full, shown)
     if isinstance(error, AeroError):

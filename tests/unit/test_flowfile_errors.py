@@ -168,6 +168,7 @@ WRONG = {
     "name here: put it over a function, or give name=",
     # Whatever else a file may do.
     "1 / 0": "ZeroDivisionError: division by zero",
+    "raise BaseException('odd')": "BaseException: odd",
     "raise KeyError": "KeyError",
     "raise ValueError('one\\ntwo')": "ValueError: one",
     "def f(:": "SyntaxError: invalid syntax",
