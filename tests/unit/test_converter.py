@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from aero_core.converter import from_json, structure, structure_strict, to_json, unstructure
 from aero_core.errors import ConfigError, InvalidValue
 from aero_core.models import (
+    LARGEST,
     ArgumentSet,
     Flow,
     FlowSpec,
@@ -56,7 +57,7 @@ INPUTS = st.builds(
     WORDS,
     WORDS,
     shape=st.sampled_from(InputShape),
-    version=st.none() | st.integers(1),
+    version=st.none() | st.integers(1, LARGEST),
     mode=st.sampled_from(InputMode),
 )
 SPECS = st.builds(
@@ -66,7 +67,7 @@ SPECS = st.builds(
     argument_sets=st.tuples(st.builds(ArgumentSet, st.dictionaries(WORDS, JSON_VALUES), WORDS)),
     policy=st.sampled_from(PolicyEnum),
     schedule=st.none() | st.builds(Schedule, st.floats(0.1, 1e9)),
-    memory=st.none() | st.integers(1),
+    memory=st.none() | st.integers(1, LARGEST),
     rerun=st.booleans(),
     tags=st.lists(WORDS, max_size=2).map(tuple),
 )
