@@ -88,9 +88,11 @@ def imports_from(folder: Path) -> Iterator[None]:
         finally:
             sys.path[:] = path
             sys.dont_write_bytecode = bytecode
-            for name in set(sys.modules) - before:
-                if _root(name) in roots or _is_local(name, sys.modules[name], folder):
-                    del sys.modules[name]
+            new = {name: sys.modules[name] for name in set(sys.modules) - before}
+            # All are asked before any goes: a package without `__init__.py` asks the one that it is in for its place.
+            local = [name for name, module in new.items() if _root(name) in roots or _is_local(name, module, folder)]
+            for name in local:
+                del sys.modules[name]
             sys.modules.update(hidden)
             for key in [key for key in sys.path_importer_cache if Path(key).is_relative_to(folder)]:
                 del sys.path_importer_cache[key]
@@ -154,7 +156,11 @@ def _is_local(name: str, module: ModuleType, folder: Path) -> bool:
     """Whether a module was found in the folder itself, not in an environment that lies below it."""
     if _root(name) in _KEPT:
         return False
-    places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", ()))]
+    try:
+        places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", ()))]
+    # Anything may be put among the modules, and that must not be told as the function's failure.
+    except Exception:  # noqa: BLE001
+        return False
     below = (folder / _root(name), folder / f"{_root(name)}.py")
     return any(Path(place).is_relative_to(root) for place in places if place for root in below)
 

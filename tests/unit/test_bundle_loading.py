@@ -313,3 +313,15 @@ class TestNotebooks:
             "f cannot be pickled (TypeError: cannot pickle '_thread.lock' object): "
             "use only values that can, or define it in a file"
         )
+
+
+def test_packages_without_an_init_file_are_forgotten_from_the_inside_out(tmp_path: Path) -> None:
+    inner = [f"p{number}" for number in range(8)]
+    module = f"{'/'.join(inner)}/m.py"
+    found = packed(
+        tmp_path,
+        {module: "WHO = 1\n", "flows.py": flows(f"from {'.'.join(inner)} import m; return m.WHO")},
+    )
+    with found.loaded() as function:
+        assert function() == 1
+    assert not [name for name in sys.modules if name.split(".")[0] == "p0"]
