@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # For `tests.support`. Last, so that the packages beside it stay hidden behind the installed ones.
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
+
+
+# A shell starts what runs in the background with Ctrl-C ignored, which all its children inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:
