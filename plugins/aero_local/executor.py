@@ -1,8 +1,8 @@
 """Processes of this machine as executor: a warm pool, one run at a time in each.
 
 Each worker process has a thread of the engine that starts it, gives it tasks and waits for it, so
-that a run that hangs keeps nobody else waiting. The worker used last is used first: it has the
-imports of its last run at hand, and the others may end for want of work.
+that a run that hangs keeps nobody else waiting. A process runs one function only, again and again: it
+has its imports at hand, and what it has set in them, such as a seed or a precision, reaches no other.
 """
 
 from __future__ import annotations
@@ -82,12 +82,16 @@ class Pool:
         return Launched(None, job.future)
 
     def _assign(self, job: Job) -> None:
-        if self._idle:
-            self._idle.pop().give(job)
-        elif len(self._slots) < self.settings.workers:
+        # Of equals the one used last: the others may end for want of work.
+        fitting = [slot for slot in self._idle if slot.fits(job)]
+        if not fitting and len(self._slots) < self.settings.workers:
             slot = _Slot(self, job)
             self._slots.append(slot)
             slot.start()
+        elif self._idle:
+            slot = (fitting or self._idle)[-1]
+            self._idle.remove(slot)
+            slot.give(job)
         else:
             self._waiting.append(job)
 
@@ -172,6 +176,11 @@ class _Slot(threading.Thread):
         self._process: Process | None = None
         self.give(job)
 
+    def fits(self, job: Job) -> bool:
+        """Whether its process need not be replaced for a job."""
+        process = self._process
+        return process is None or process.code in (None, job.code)
+
     def give(self, job: Job | None) -> None:
         """Hand over the next job; None ends the thread."""
         self._given.put(job)
@@ -212,7 +221,7 @@ class _Slot(threading.Thread):
 
     def _try(self, job: Job) -> tuple[Outcome, str | None]:
         process = self._process
-        if process is None or not process.alive:
+        if process is None or not process.alive or not self.fits(job):
             process = self._replace()
         if not job.begin(process):
             return failed(job), None
@@ -229,6 +238,7 @@ class _Slot(threading.Thread):
     def _run(self, job: Job, process: Process) -> tuple[Outcome, str | None]:
         """Have a job done: its result or what went wrong, and why to replace the process."""
         process.runs += 1
+        process.code = job.code
         memory = job.attempt.memory or self._settings.memory
         process.send({"task": job.attempt.task, "memory": memory, "log": job.log.path})
         while True:

@@ -35,6 +35,7 @@ class Job:
         step: The step that was reported last.
         stopped: Why it was stopped from here: `cancelled`, `timeout`, `lost`.
         thread: Who looks after it.
+        code: Identity of the function that it calls; empty for none.
 
     Args:
         attempt: What is to be done.
@@ -43,6 +44,7 @@ class Job:
 
     def __init__(self, attempt: Attempt, log_limit: int) -> None:
         self.attempt = attempt
+        self.code = _code_of(attempt.task)
         self.future: Future[Mapping[str, JSON]] = Future()
         self.deadline: float | None = None
         self.step = ""
@@ -105,6 +107,11 @@ class Job:
                 self.future.set_exception(outcome)
             else:
                 self.future.set_result(outcome)
+
+
+def _code_of(task: Mapping[str, JSON]) -> str:
+    code = task.get("code")
+    return f"{code.get('bundle_id')} {code.get('function')}" if isinstance(code, Mapping) else ""
 
 
 def failed(job: Job) -> Outcome:

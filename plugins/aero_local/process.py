@@ -38,11 +38,13 @@ class Process:
     Attributes:
         ready: Whether it has come up.
         runs: Tasks that it has been given.
+        code: The code of the last one; None before the first.
     """
 
     def __init__(self, call: str) -> None:
         self.ready = False
         self.runs = 0
+        self.code: str | None = None
         self._buffer = bytearray()
         self._ending = threading.Lock()
         self._control, theirs = socket.socketpair()
