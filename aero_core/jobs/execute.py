@@ -7,7 +7,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -195,8 +195,7 @@ def _failure(error: BaseException, step: str) -> Failure:
         line = f"the function called sys.exit({_words(error.code, repr)})"
         return Failure("function", _shortened(line, _LONGEST_MESSAGE))
     text = _shortened(_traceback(error), _LONGEST_TRACEBACK, _LONGEST_TRACEBACK // 2)
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    _log(text)
     if isinstance(error, MemoryError):
         limit = "reached its memory limit: give the flow more with memory=, or read its inputs in pieces"
         return Failure("memory", f"the function {limit}" if step == "function" else f"step {step} {limit}", False, text)
@@ -205,6 +204,17 @@ def _failure(error: BaseException, step: str) -> Failure:
     if step == "function":
         return Failure("function", line, False, text)
     return Failure("executor", f"step {step} failed: {line}", isinstance(error, OSError), text)
+
+
+def _log(text: str) -> None:
+    """Write to the run's log; where a function has closed that for Python, behind its back."""
+    with suppress(OSError):
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (ValueError, AttributeError):
+            with open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as log:
+                log.write(text)
 
 
 def _words(value: object, tell: Callable[[object], str] = str) -> str:

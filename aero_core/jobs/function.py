@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -66,11 +66,8 @@ def call_function(task: Task, pulled: Pulled, plugins: Plugins) -> tuple[Made, .
     cache = Path(task.cache or Path(task.scratch) / CODE)
     archive = partial(_archive, task, code, plugins)
     loaded = bundle.loaded(archive, code.bundle_id, cache, code.entry, code.function)
-    with _unharmed(task, pulled), loaded as user_function, _inside(work):
-        answer = user_function(**_arguments(task, code, pulled))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        return _outputs(task, answer, work)
+    with _unharmed(task, pulled), loaded as user_function, _inside(work), _own_streams():
+        return _outputs(task, user_function(**_arguments(task, code, pulled)), work)
 
 
 def _archive(task: Task, code: CodeRef, plugins: Plugins) -> Path:
@@ -97,6 +94,19 @@ def _inside(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def _own_streams() -> Iterator[None]:
+    """Put back what the function has made of its output; one that it has closed fails nothing by that."""
+    before = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr, *before):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.e2e.program import Done, Project, one_line
@@ -26,6 +28,11 @@ BAD = {
     "unspeakable": ("raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})()", "Odd"),
     "unusual": ("raise BaseException('odd')", "BaseException: odd"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "closes_its_output_and_raises": (
+        "sys.stdout.close(); sys.stderr.close(); raise ValueError('mine')",
+        "ValueError: mine",
+    ),
+    "has_no_output_and_raises": ("sys.stdout = sys.stderr = None; raise ValueError('mine')", "ValueError: mine"),
     "exits": ("sys.exit(3)", "the function called sys.exit(3)"),
     "ends": ("os._exit(3)", "the function ended its process (exit code 3)"),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", "the function ended its process (SIGKILL)"),
@@ -143,3 +150,66 @@ def test_a_function_that_rewrites_its_code_changes_no_later_run(project: Project
         project.aero("run", "flows.py", "--now")
         for flow in ("first", "second"):
             assert project.aero("get", flow, "-o", "-").out == f"right as well 3 {number}\n"
+
+
+OUTPUT = (
+    START
+    + """
+
+@analysis(inputs=[notes])
+def redirects(notes):
+    sys.stdout = sys.stderr = open("log.txt", "w")
+    print("to a file of its own")
+    sys.stdout.close()
+    return AeroOutput("redirects", "log.txt")
+
+
+@analysis(inputs=[notes])
+def closes(notes):
+    sys.stdout.close()
+    return AeroOutput("closes", notes)
+"""
+)
+
+
+def test_a_function_may_do_with_its_output_what_it_likes(project: Project) -> None:
+    project.write("notes.txt", "one\n")
+    (project.folder / "flows.py").write_text(OUTPUT)
+    project.aero("run", "flows.py")
+    assert project.aero("get", "redirects", "-o", "-").out == "to a file of its own\n"
+
+
+SETS = """
+from aero_core import AeroOutput, analysis
+
+
+@analysis
+def sets():
+    import decimal
+    import random
+
+    decimal.getcontext().prec = 3
+    random.seed(1)
+    with open("out", "w") as file:
+        file.write("set")
+    return AeroOutput("sets", "out")
+
+
+@analysis(inputs=["sets"])
+def reads(sets):
+    import decimal
+    import random
+
+    with open("out", "w") as file:
+        file.write(f"{decimal.getcontext().prec} {random.random()}")
+    return AeroOutput("reads", "out")
+"""
+
+
+def test_what_one_function_sets_in_python_reaches_no_other(project: Project) -> None:
+    project.write("aero.toml", "[plugins.local]\nworkers = 1\n")
+    (project.folder / "flows.py").write_text(SETS)
+    project.aero("run", "flows.py")
+    precision, number = project.aero("get", "reads", "-o", "-").out.split()
+    assert precision == "28"
+    assert number != str(random.Random(1).random())

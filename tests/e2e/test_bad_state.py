@@ -317,11 +317,11 @@ def on_a_small_disk(project: Project) -> Callable[[str], Done]:
     return lambda commands: project.call(["unshare", "-rm", "sh", "-c", f"{SMALL_DISK} && {{ {commands}; }}"])
 
 
-def test_a_run_that_fills_the_disk_is_recorded_and_tried_again(on_a_small_disk: Callable[[str], Done]) -> None:
+def test_a_run_that_fills_the_disk_is_recorded_as_failed(on_a_small_disk: Callable[[str], Done]) -> None:
     done = on_a_small_disk(f"{AERO} run flows.py; {AERO} list run")
     assert done.code == 0, done
     assert "No space left on device" in done.out
-    assert [line for line in done.out.splitlines() if " much " in line and "queued" in line], done
+    assert [line for line in done.out.splitlines() if " much " in line and "failed" in line], done
 
 
 def test_commands_on_a_full_disk_say_so(on_a_small_disk: Callable[[str], Done]) -> None:
