@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -23,7 +22,7 @@ from aero_core.config import Config
 from aero_core.converter import unstructure
 from aero_core.engine.attempts import Finished, Heard, Live
 from aero_core.engine.events import Event, EventKind
-from aero_core.engine.lease import Lease
+from aero_core.engine.lease import Lease, remove_scratch
 from aero_core.engine.looking import flow_ids, live_runs
 from aero_core.engine.tasks import build_task, commit_of, failed_attempt, log_of, result_of, with_heard
 from aero_core.engine.waking import Waker
@@ -172,7 +171,7 @@ class Engine:
         self._waker.start()
         # Not sooner: what has come due by a run's end is begun before its scratch folder goes.
         while self._rubbish:
-            shutil.rmtree(self._rubbish.pop(), ignore_errors=True)
+            remove_scratch(self._rubbish.pop())
         timeout = self._time_left()
         try:
             self._handle(self._inbox.get(timeout=timeout))
@@ -283,7 +282,7 @@ class Engine:
             failure = (
                 Failure.of("launch", error) if isinstance(error, AeroError) else Failure("state", str(error), True)
             )
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_scratch(scratch)
             self._settle(claim, Result(failure=failure), None)
             return
         self._live[run.id] = Live(claim, launched, log, scratch, heard)
@@ -337,7 +336,7 @@ class Engine:
             if not error.retryable:
                 raise
             # The result is in memory, and what it left here may be the very thing that fills the disk.
-            shutil.rmtree(live.scratch, ignore_errors=True)
+            remove_scratch(live.scratch)
             self._warn(f"{error}; the end of run {done.run_id} is recorded later", live.claim.run)
             self._unsettled.append((time.monotonic() + RECOVER, attrs.evolve(done, again=True)))
             return

@@ -44,7 +44,7 @@ class Lease:
 
     def close(self) -> None:
         """Remove the scratch folder and let go of the lock."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove_scratch(self.scratch)
         Path(self.holder.lock).unlink(missing_ok=True)
         os.close(self._file)
 
@@ -70,8 +70,24 @@ class Lease:
             # Held meanwhile: a new engine that has just made its file, and not locked it yet, makes it again.
             with _locking(lock) as dead:
                 if dead:
-                    shutil.rmtree(self._state / SCRATCH / lock.stem, ignore_errors=True)
+                    remove_scratch(self._state / SCRATCH / lock.stem)
                     lock.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove a folder and all in it; what cannot be removed stays without a word."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        return
+    # A function may have closed a folder to itself, or unpacked one that is read-only.
+    with suppress(OSError):
+        folder.chmod(0o700)
+        for place, names, _ in os.walk(folder):
+            for name in names:
+                inner = Path(place, name)
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_locked(path: Path) -> int:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.e2e.program import Done, Project, one_line
+from tests.e2e.program import AERO, Done, Project, one_line, without_search
 
 START = """\
 import os, signal, sys, time
@@ -213,3 +213,28 @@ def test_what_one_function_sets_in_python_reaches_no_other(project: Project) -> 
     precision, number = project.aero("get", "reads", "-o", "-").out.split()
     assert precision == "28"
     assert number != str(random.Random(1).random())
+
+
+CLOSING = (
+    START
+    + """
+
+@analysis(inputs=[notes])
+def closes_folders(notes):
+    for name, mode in (("read-only", 0o500), ("closed", 0)):
+        folder = Path(name)
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "file").write_text("left")
+        folder.chmod(mode)
+    return AeroOutput("closes_folders", notes)
+"""
+)
+
+
+def test_folders_that_a_function_has_closed_go_with_its_run(project: Project) -> None:
+    project.write("notes.txt", "one\n")
+    (project.folder / "flows.py").write_text(CLOSING)
+    done = project.call([str(AERO), "run", "flows.py"], before=without_search)
+    assert done.code == 0, done
+    left = [path.name for path in (project.folder / ".aero" / "scratch").iterdir()]
+    assert left == ["code"]

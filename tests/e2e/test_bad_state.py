@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import sqlite3
@@ -14,9 +13,7 @@ import pytest
 from aero_core import api
 from aero_core.errors import NotFound
 from tests.e2e.conftest import fill
-from tests.e2e.program import AERO, Done, Project, at_once, one_line, refused
-
-CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
+from tests.e2e.program import AERO, Done, Project, at_once, one_line, refused, without_override, without_search
 
 
 def test_a_corrupt_database(counting: Project) -> None:
@@ -58,19 +55,6 @@ def test_a_database_of_a_newer_release(counting: Project) -> None:
     said = counting.refuses("run", "flows.py", code=4)
     assert "was written by a newer AERO" in said
     assert "`pip install --upgrade aero-core`" in said
-
-
-def without_override() -> None:
-    """Let permissions count for root too; its files stay readable, which they are for nobody else."""
-    if os.geteuid() == 0:
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
-
-
-def without_search() -> None:
-    """As `without_override`, for folders that may not be entered."""
-    without_override()
-    if os.geteuid() == 0:
-        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0, 0, 0)
 
 
 def test_user_settings_that_cannot_be_reached_are_none(counting: Project) -> None:
