@@ -213,6 +213,8 @@ def load(
     values = _merge(_read_user_file(), _read(file))
     parsed = structure_strict(values, _File, str(file), ConfigError)
     folder = given or root / (parsed.state or STATE_FOLDER)
+    if "\0" in str(folder):
+        raise ConfigError(f"state is {str(folder)!r}: no path holds a NUL character")
     config = _build(parsed, root, folder.absolute(), file if file.is_file() else None, profile)
     return attrs.evolve(config, named=given is not None)
 
@@ -333,6 +335,8 @@ def _store(name: str, values: Mapping[str, Any], root: Path) -> Store:
     url = values.get("url")
     if not isinstance(url, str) or not url:
         raise ConfigError(f"[stores.{name}] url is {url!r}: expected a URL such as 'file:///data/aero', or a folder")
+    if "\0" in url:
+        raise ConfigError(f"[stores.{name}] url is {url!r}: no path holds a NUL character")
     if "://" not in url:
         url = (root / Path(url).expanduser()).resolve().as_uri()
     return Store(name, url.rstrip("/"), {key: value for key, value in values.items() if key != "url"})

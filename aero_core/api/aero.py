@@ -194,6 +194,9 @@ class Aero(AbstractContextManager["Aero"]):
             declarations: What `ingest` and `analysis` answered.
             origin: Part of the flows' key; flows of one origin replace each other by name.
         """
+        for given in declarations:
+            if not isinstance(given, Declaration):
+                raise InvalidValue(f"register was given {given!r}: expected what `ingest` or `analysis` answered")
         profile = self.config.profile
         catalog = self._made_catalog()  # before code is stored beside it
         made = specs(

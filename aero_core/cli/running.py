@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from aero_core.cli.harmless import harmless
 from aero_core.cli.output import emit, format_option, short, when
 from aero_core.cli.progress import RunProgress
 from aero_core.cli.root import Settings
-from aero_core.cli.streams import let_go, say
+from aero_core.cli.streams import let_go, say, stdout_aside
 from aero_core.cli.waiting import failure, waits_for
 from aero_core.engine import Stopping
 from aero_core.errors import AeroError, FlowFileError, NotFound
@@ -58,7 +58,9 @@ _prune = click.option("--prune", is_flag=True, help="Disable flows that the file
 @click.argument("folder", default=".", type=click.Path(path_type=Path, file_okay=False))
 def init(folder: Path) -> None:
     """Write an aero.toml and a first flow file that runs as written into FOLDER; nothing is overwritten."""
-    project = f"project = {json.dumps(folder.resolve().name or 'project')}\n"
+    # JSON's text is TOML's but for halves of characters and DEL, which stay as they are in one and not in the other.
+    name = json.dumps(folder.resolve().name or "project", ensure_ascii=False).replace("\x7f", "\\u007f")
+    project = f"project = {name}\n"
     if (folder / configuration.STATE_FOLDER / configuration.CATALOG_FILE).exists():
         # Flows that are registered there have a project without a name, and would become another's.
         project = ""
@@ -90,7 +92,7 @@ def init(folder: Path) -> None:
 def apply(settings: Settings, files: tuple[str, ...], dry_run: bool, prune: bool, adopt: str | None, form: str) -> None:
     """Register the flows of one or more files: new, changed, unchanged, gone."""
     with settings.open(*files) as aero:
-        changes = (aero.plan if dry_run else aero.apply)(*files, prune=prune, adopt=adopt)
+        changes = (aero.plan if dry_run else aero.apply)(*_loaded(files), prune=prune, adopt=adopt)
         _warn_of_plugins(aero, settings)
     emit(changes, form, ("change", "flow", "what"), lambda change: _told(change, dry_run), "nothing to do")
 
@@ -109,7 +111,7 @@ def run(settings: Settings, files: tuple[str, ...], only: tuple[str, ...], now: 
     """
     quiet = form != "table"
     with settings.open(*files) as aero:
-        loaded = [load_flow_file(Path(file)) for file in files]
+        loaded = _loaded(files)
         only = _names(aero, loaded, only)
         changes = aero.apply(*loaded, prune=prune)
         _warn_of_plugins(aero, settings)
@@ -146,10 +148,15 @@ def up(settings: Settings, files: tuple[str, ...], prune: bool) -> None:
     let_go()
 
 
+def _loaded(files: Iterable[str]) -> list[FlowFile]:
+    with stdout_aside():
+        return [load_flow_file(Path(file)) for file in files]
+
+
 def _stay(settings: Settings, files: Sequence[str], prune: bool) -> None:
     with settings.open(*files) as aero:
         if files:
-            _print_changes(aero.apply(*files, prune=prune))
+            _print_changes(aero.apply(*_loaded(files), prune=prune))
         _warn_of_plugins(aero, settings)
         progress = RunProgress(_command(aero, settings))
         with Stopping(patient=True) as stopping, progress, aero.engine(None, progress) as engine:

@@ -24,6 +24,21 @@ def if_written() -> Iterator[None]:
         return
 
 
+@contextmanager
+def stdout_aside() -> Iterator[None]:
+    """Send what others print in the block to standard error: standard output is for the command's answer."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        with if_written():
+            sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def say(line: str, err: bool = True) -> None:
     """Print a line as `if_written` does, by default to standard error."""
     with if_written():

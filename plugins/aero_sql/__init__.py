@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Engines renew their leases every 15 seconds; one that is late once must not lose its runs.
 SHORTEST_LEASE = 45.0
+#: Seconds; SQLite counts its wait in milliseconds, in 32 bits.
+LONGEST = 2_000_000.0
 
 
 @frozen
@@ -47,10 +49,15 @@ class SqlPlugin:
 
     @hookimpl
     def aero_configure(self, settings: Settings, context: Context) -> None:
-        if settings.busy_timeout <= 0:
-            raise ConfigError(f"[plugins.sql] busy_timeout is {settings.busy_timeout}: expected seconds above 0")
-        if settings.lease < SHORTEST_LEASE:
-            raise ConfigError(f"[plugins.sql] lease is {settings.lease}: expected at least {SHORTEST_LEASE} seconds")
+        # In this form `nan` is refused too.
+        if not 0 < settings.busy_timeout <= LONGEST:
+            raise ConfigError(
+                f"[plugins.sql] busy_timeout is {settings.busy_timeout:g}: expected above 0 and at most {LONGEST:g}"
+            )
+        if not SHORTEST_LEASE <= settings.lease <= LONGEST:
+            raise ConfigError(
+                f"[plugins.sql] lease is {settings.lease:g}: expected {SHORTEST_LEASE:g} to {LONGEST:g} seconds"
+            )
         self._settings = settings
 
     @hookimpl

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
+from aero_core import api
+from aero_core.errors import InvalidValue
 from tests.e2e.program import Project
 
 TWO = """\
@@ -296,3 +299,34 @@ def test_a_project_that_got_another_name(project: Project) -> None:
         "flow 'mine': data 'mine' is made by flow 'mine' of mine.py, of project 'old', already: "
         'if they are the same, set project = "old" in aero.toml; else rename one'
     )
+
+
+@pytest.mark.parametrize("folder", ["é 😀 x", 'a"b\\c', "with\x7fdel"])
+def test_init_in_a_folder_with_any_name(project: Project, folder: str) -> None:
+    project.aero("init", folder)
+    assert "lines@1" in project.aero("run", f"{folder}/flows.py").out
+
+
+PRINTING = """
+    import os, sys
+    from aero_core import ingest
+
+    print("printed")
+    os.write(1, b"written\\n")
+    os.system("echo called")
+    ingest("notes", url="file:///nowhere/notes.txt", policy="none")
+"""
+
+
+@pytest.mark.parametrize("words", [["apply", "flows.py"], ["run", "flows.py"]])
+def test_what_a_flow_file_prints_is_no_part_of_the_answer(project: Project, words: list[str]) -> None:
+    project.write("flows.py", PRINTING)
+    done = project.aero(*words, "--format", "json")
+    assert isinstance(json.loads(done.out), list)
+    assert set(done.err.split()) >= {"printed", "written", "called"}
+    assert "printed" in project.aero(*words).err
+
+
+def test_only_declarations_can_be_registered(project: Project) -> None:
+    with api.open(state=project.folder / ".aero") as aero, pytest.raises(InvalidValue, match="register was given 5"):
+        aero.register(5)  # type: ignore[arg-type]

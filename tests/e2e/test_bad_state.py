@@ -114,6 +114,11 @@ SETTINGS = {
     "[plugins.http]\nretires = 3": "retires",
     "[plugins.local]\nlog_limit = 'much'": "[plugins.local] log_limit is 'much': expected bytes above 0",
     "[plugins.sql]\nbusy_timeout = 'long'": "busy_timeout",
+    "[plugins.sql]\nbusy_timeout = inf": "[plugins.sql] busy_timeout is inf: expected above 0",
+    "[plugins.sql]\nlease = 1e12": "[plugins.sql] lease is 1e+12: expected 45 to 2e+06 seconds",
+    "[plugins.sql]\nlease = nan": "[plugins.sql] lease is nan: expected 45 to 2e+06 seconds",
+    'state = "a\\u0000b"': "no path holds a NUL character",
+    '[stores.far]\nurl = "a\\u0000b"': "no path holds a NUL character",
 }
 
 
