@@ -25,8 +25,9 @@ from aero_http.settings import Settings
 from aero_http.times import read_time
 from aero_http.urls import shown
 
-#: Ten digits are three centuries: what asks for more means nothing by it.
-_SECONDS = re.compile(r"[0-9]{1,10}")
+_SECONDS = re.compile(r"[0-9]+")
+#: Three centuries: a longer wait is counted as this one.
+_LONGEST_WAIT = 10.0**10
 NO_HTTP = "the answer is no valid HTTP"
 LENGTH = "its Content-Length is not one number, so that a part could pass for the whole; tell who runs the server"
 _AGAIN = frozenset({202, 408, 425, 429})
@@ -131,7 +132,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     """The wait that a server asks for, in whole seconds; urllib3's own reading is capped."""
     text = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(text):
-        return float(text)
+        return min(float(text), _LONGEST_WAIT)
     if (at := read_time(text)) is None:
         return None
     # By the server's own clock, if it tells it.
