@@ -22,6 +22,7 @@ from aero_core.cli.waiting import failure, waits_for
 from aero_core.engine import Stopping
 from aero_core.errors import AeroError, FlowFileError, NotFound
 from aero_core.flowfile import FlowFile, load_flow_file
+from aero_core.flowfile.arguments import HALF
 from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
 
 FIRST_CONFIG = """\
@@ -58,8 +59,11 @@ _prune = click.option("--prune", is_flag=True, help="Disable flows that the file
 @click.argument("folder", default=".", type=click.Path(path_type=Path, file_okay=False))
 def init(folder: Path) -> None:
     """Write an aero.toml and a first flow file that runs as written into FOLDER; nothing is overwritten."""
-    # JSON's text is TOML's but for halves of characters and DEL, which stay as they are in one and not in the other.
-    name = json.dumps(folder.resolve().name or "project", ensure_ascii=False).replace("\x7f", "\\u007f")
+    full = folder.resolve()
+    if HALF.search(str(full)):
+        raise FlowFileError(f"the path {str(full)!r} is not in UTF-8, and so cannot be recorded: rename its folders")
+    # JSON's text is TOML's, but that it may have DEL as it is.
+    name = json.dumps(full.name or "project", ensure_ascii=False).replace("\x7f", "\\u007f")
     project = f"project = {name}\n"
     if (folder / configuration.STATE_FOLDER / configuration.CATALOG_FILE).exists():
         # Flows that are registered there have a project without a name, and would become another's.

@@ -148,6 +148,8 @@ def test_paths_and_words_that_are_no_text(project: Project) -> None:
         pytest.skip("the file system takes names in UTF-8 only")
     assert "the path '\\udcff.py' is not in UTF-8" in project.refuses("run", f"{half}.py")
     assert not (project.folder / ".aero").exists()
+    assert "udcffx' is not in UTF-8" in project.refuses("init", f"{half}x")
+    assert not (project.folder / f"{half}x").exists()
     project.write("flows.py", START)
     said = project.refuses("--state", half, "apply", "flows.py", code=4)
     assert said.endswith(" rename its folders, or name another state folder with --state")
