@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from attrs import frozen
 
-from aero_core.models import Claim, Launched, Report, Step, utc_now
+from aero_core.models import Claim, Launched, Report, Step, steady_clock
 
 
 class Heard:
     """The steps that an attempt reported: all that is known of them when its worker has no time to answer."""
 
     def __init__(self) -> None:
-        self._since, self._at = utc_now(), time.monotonic()
+        self._now = steady_clock()
         self._begun: list[tuple[str, datetime]] = []
         self._ended: datetime | None = None
 
@@ -29,10 +28,6 @@ class Heard:
         self._ended = self._ended or self._now()
         ends = [*(began for _, began in self._begun[1:]), self._ended]
         return tuple(Step(name, began, end) for (name, began), end in zip(self._begun, ends, strict=False))
-
-    def _now(self) -> datetime:
-        """The time by a clock that nobody sets while the attempt lasts."""
-        return self._since + timedelta(seconds=time.monotonic() - self._at)
 
 
 @frozen

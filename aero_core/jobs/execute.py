@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from aero_core.models import (
     Result,
     Step,
     Task,
-    utc_now,
+    steady_clock,
 )
 from aero_core.plugins import Plugins, for_task
 
@@ -149,12 +148,12 @@ class _Steps:
     def step(self, name: str) -> Iterator[None]:
         self.name = name
         self._tell(name)
-        started, begun = utc_now(), time.monotonic()
+        now = steady_clock()
+        started = now()
         try:
             yield
         finally:
-            # Not by the wall clock, which may be set meanwhile.
-            self.steps.append(Step(name, started, started + timedelta(seconds=time.monotonic() - begun)))
+            self.steps.append(Step(name, started, now()))
 
 
 class _Tell:

@@ -102,6 +102,7 @@ from aero_core.models.values import (
     parse_span,
     short_hash,
     shown,
+    steady_clock,
     utc_now,
 )
 
@@ -197,5 +198,6 @@ __all__ = [
     "parse_span",
     "short_hash",
     "shown",
+    "steady_clock",
     "utc_now",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,12 @@ def new_id() -> str:
 def utc_now() -> datetime:
     """This machine's clock, in UTC. Decisions use the catalog's clock instead."""
     return datetime.now(UTC)
+
+
+def steady_clock() -> Callable[[], datetime]:
+    """A clock that tells the time in UTC from now on, and that nobody sets meanwhile."""
+    since, at = utc_now(), time.monotonic()
+    return lambda: since + timedelta(seconds=time.monotonic() - at)
 
 
 def shown(value: object) -> str:
