@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aero_core.api.spare import GET, spare_folder
+from aero_core.api.spare import spare_folder
 from aero_core.errors import InvalidValue, StoreError
 from aero_core.jobs.stored import retrieve
 from aero_core.models import Location, Progress, Version
@@ -40,7 +40,7 @@ def write_version(
         place = target.resolve()
         if not written_into:
             place.parent.mkdir(parents=True, exist_ok=True)
-        with spare_folder(spare, GET) if written_into else _folder_in(place.parent) as folder:
+        with spare_folder(spare) if written_into else _folder_in(place.parent) as folder:
             arriving = folder / "content"
             retrieve(name, location, version.checksum, arriving, plugins, progress)
             if written_into:

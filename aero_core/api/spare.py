@@ -10,19 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-VERIFY, GET = "verify-", "get-"
+from aero_core.engine.lease import locking
+
+_PREFIX = "spare-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 @contextmanager
-def spare_folder(state: Path, prefix: str) -> Iterator[Path]:
-    """A new folder, locked while it is in use; removes those that killed processes have left.
-
-    Args:
-        state: The state folder.
-        prefix: `VERIFY` or `GET`.
-    """
-    _sweep(state)
-    folder, lock = _make_locked(state, prefix)
+def spare_folder(state: Path) -> Iterator[Path]:
+    """A new folder in the state folder, locked while in use; removes those that killed processes have left."""
+    for left in state.glob(f"{_PREFIX}*"):
+        with locking(left, _FOLDER) as dead:
+            if dead:
+                shutil.rmtree(left, ignore_errors=True)
+    folder, lock = _make_locked(state)
     try:
         yield folder
     finally:
@@ -30,30 +31,15 @@ def spare_folder(state: Path, prefix: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def _make_locked(state: Path, prefix: str) -> tuple[Path, int]:
+def _make_locked(state: Path) -> tuple[Path, int]:
     """Make a folder and lock it, however often another process sweeps it away in between."""
     while True:
-        folder = Path(tempfile.mkdtemp(dir=state, prefix=prefix))
+        folder = Path(tempfile.mkdtemp(dir=state, prefix=_PREFIX))
         with suppress(FileNotFoundError):
-            lock = _open(folder)
+            lock = os.open(folder, _FOLDER | os.O_CLOEXEC)
             # Where a file system knows no locks nobody can take it for a dead one's either.
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if folder.exists():
                 return folder, lock
             os.close(lock)
-
-
-def _sweep(state: Path) -> None:
-    for folder in [*state.glob(f"{VERIFY}*"), *state.glob(f"{GET}*")]:
-        with suppress(OSError):
-            lock = _open(folder)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
-
-
-def _open(folder: Path) -> int:
-    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

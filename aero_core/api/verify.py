@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from aero_core.api.spare import VERIFY, spare_folder
+from aero_core.api.spare import spare_folder
 from aero_core.config import Config
 from aero_core.errors import AeroError
 from aero_core.jobs.stored import ALL, retrieve
@@ -34,7 +34,7 @@ def verify_versions(
     progress: Progress | None,
 ) -> Iterator[Finding]:
     """Read each version's bytes through a scratch file and compare; purged and reference versions have none."""
-    with spare_folder(config.state, VERIFY) as folder:
+    with spare_folder(config.state) as folder:
         for data in chosen:
             for version in versions(data.id):
                 if version.standing is not Standing.PURGED and version.checksum is not None:

@@ -15,7 +15,7 @@ import click
 
 from aero_core import api
 from aero_core.api.getting import parse_time
-from aero_core.api.spare import GET, spare_folder
+from aero_core.api.spare import spare_folder
 from aero_core.cli.harmless import PLAIN, harmless, harmless_but_coloured
 from aero_core.cli.output import emit, emit_each, format_option, pairs_of, short, size_of, took, versions_of, when
 from aero_core.cli.progress import transfer_bar
@@ -237,7 +237,7 @@ def get(settings: Settings, ref: str, as_of: str | None, output: str) -> None:
 
 def _to_stdout(aero: api.Aero, ref: str, as_of: datetime | None) -> None:
     aero.version(ref, as_of)  # before a folder is made where there may be no state yet
-    with spare_folder(aero.config.state, GET) as folder:
+    with spare_folder(aero.config.state) as folder:
         target = folder / "content"
         aero.get(ref, target, as_of)
         with target.open("rb") as file:

@@ -68,7 +68,7 @@ class Lease:
         """
         for lock in locks:
             # Held meanwhile: a new engine that has just made its file, and not locked it yet, makes it again.
-            with _locking(lock) as dead:
+            with locking(lock) as dead:
                 if dead:
                     remove_scratch(self._state / SCRATCH / lock.stem)
                     lock.unlink(missing_ok=True)
@@ -103,15 +103,15 @@ def _make_locked(path: Path) -> int:
 
 def can_lock(path: Path) -> bool:
     """Whether a lock file is there and nobody holds it."""
-    with _locking(path) as locked:
+    with locking(path) as locked:
         return locked
 
 
 @contextmanager
-def _locking(path: Path) -> Iterator[bool]:
-    """Hold a lock file, if it is there and nobody else does."""
+def locking(path: Path, flags: int = os.O_RDWR) -> Iterator[bool]:
+    """Hold a lock file, or a folder opened with other flags, if it is there and nobody else does."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path, flags | os.O_CLOEXEC)
     except OSError:
         yield False
         return

@@ -198,13 +198,13 @@ def test_what_a_killed_verify_left_goes_with_the_next_one(place: Place) -> None:
     ) as verifying:
         assert verifying.stdout is not None
         assert verifying.stdout.readline() == "half\n"
-        left = list(place.state.glob("verify-*"))
+        left = list(place.state.glob("spare-*"))
         assert len(left) == 1
         run(place.folder, "verify")
-        assert list(place.state.glob("verify-*")) == left
+        assert list(place.state.glob("spare-*")) == left
         verifying.kill()
     run(place.folder, "get", "raw", "-o", "-")
-    assert list(place.state.glob("verify-*")) == []
+    assert list(place.state.glob("spare-*")) == []
 
 
 def _lives(pid: int) -> bool:
