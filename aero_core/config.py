@@ -6,6 +6,7 @@ A setting comes from, in this order: a flag, the environment (`AERO_STATE`, `AER
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tomllib
@@ -355,6 +356,11 @@ def _selection(values: Mapping[str, Any], root: Path) -> Selection:
     listed = os.environ.get("AERO_DISABLE_PLUGINS", "")
     disabled = tuple(part.strip() for part in listed.split(",") if part.strip())
     return attrs.evolve(selection, disabled=selection.disabled + disabled, settings=settings, root=str(root))
+
+
+def toml_text(text: str) -> str:
+    """A text as TOML writes it: as JSON does, but that DEL may not stand there as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def exists(path: Path) -> bool:

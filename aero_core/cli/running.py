@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -21,8 +20,7 @@ from aero_core.cli.streams import let_go, say, stdout_aside
 from aero_core.cli.waiting import failure, waits_for
 from aero_core.engine import Stopping
 from aero_core.errors import AeroError, FlowFileError, NotFound
-from aero_core.flowfile import FlowFile, load_flow_file
-from aero_core.flowfile.arguments import HALF
+from aero_core.flowfile import FlowFile, load_flow_file, origin_of
 from aero_core.models import Change, ChangeKind, Flow, FlowState, Run, RunState
 
 FIRST_CONFIG = """\
@@ -60,11 +58,8 @@ _prune = click.option("--prune", is_flag=True, help="Disable flows that the file
 def init(folder: Path) -> None:
     """Write an aero.toml and a first flow file that runs as written into FOLDER; nothing is overwritten."""
     full = folder.resolve()
-    if HALF.search(str(full)):
-        raise FlowFileError(f"the path {str(full)!r} is not in UTF-8, and so cannot be recorded: rename its folders")
-    # JSON's text is TOML's, but that it may have DEL as it is.
-    name = json.dumps(full.name or "project", ensure_ascii=False).replace("\x7f", "\\u007f")
-    project = f"project = {name}\n"
+    origin_of(full, Path(full.anchor))  # refuses a path that nothing below could be recorded under
+    project = f"project = {configuration.toml_text(full.name or 'project')}\n"
     if (folder / configuration.STATE_FOLDER / configuration.CATALOG_FILE).exists():
         # Flows that are registered there have a project without a name, and would become another's.
         project = ""

@@ -11,6 +11,7 @@ import attrs
 import sqlalchemy as sa
 
 from aero_core import policy, schedule
+from aero_core.config import toml_text
 from aero_core.converter import structure, to_json, unstructure
 from aero_core.errors import RegistrationError
 from aero_core.models import (
@@ -215,7 +216,7 @@ class _Registrar:
             of = there.origin
             if there.project != self._registration.project:
                 of = f"{of}, of project {there.project!r},"
-                hint = f"if they are the same, set project = {json.dumps(there.project)} in aero.toml; else rename one"
+                hint = f"if they are the same, set project = {toml_text(there.project)} in aero.toml; else rename one"
             raise RegistrationError(
                 f"flow {spec.name!r}: data {output.data!r} is made by flow {there.maker!r} of {of} already: {hint}"
             )
